@@ -127,6 +127,8 @@ static inline bool chain_check_super(const struct chain_super *s, __u64 actual, 
 	sectors = chain_le64(s->sectors);
 	end = (__u64)CHAIN_MAX_ROOT << (chain_level_shift(CHAIN_LEVELS - 1) + s->cluster_shift -
 					CHAIN_SECTOR_SHIFT);
+	if (end > CHAIN_MAX_SECTORS)
+		end = CHAIN_MAX_SECTORS;
 	if (sectors > end)
 		return chain_fault_set(f, "virtual size in sectors", AT(sectors), sectors, "at most", end);
 	file_bytes = chain_le64(s->file_bytes);
@@ -241,6 +243,8 @@ static inline bool chain_check_entry(const struct chain_geometry *g, const struc
 			return chain_fault_set(f, "layer id of an entry", at, layer, "at most",
 					       g->ids - 1);
 		bytes = g->layer_bytes[layer];
+		if (bytes > CHAIN_MAX_POS << CHAIN_SECTOR_SHIFT)
+			bytes = CHAIN_MAX_POS << CHAIN_SECTOR_SHIFT;
 		if (pos << CHAIN_SECTOR_SHIFT >= bytes)
 			return chain_fault_set(f, "position of a data entry in its layer", at,
 					       pos << CHAIN_SECTOR_SHIFT, "at most", bytes - 1);

@@ -62,6 +62,10 @@
 #define CHAIN_POS_MASK		((1ull << CHAIN_POS_BITS) - 1)
 #define CHAIN_LAYER_SHIFT	48
 
+/* So that no sum of a position and a place in the disk leaves its 45 bits. */
+#define CHAIN_MAX_POS		(1ull << 44)	/* sectors: 8 PiB into a layer */
+#define CHAIN_MAX_SECTORS	(1ull << 43)	/* virtual disk: 4 PiB */
+
 enum chain_kind {
 	CHAIN_NONE = 0,		/* never on disk */
 	CHAIN_HOLE = 1,
@@ -170,7 +174,8 @@ enum chain_layer_type { CHAIN_LAYER_FILE = 0, CHAIN_LAYER_DEVICE = 1 };
 enum chain_layer_format { CHAIN_FORMAT_RAW = 0, CHAIN_FORMAT_QCOW2 = 1 };
 enum chain_compression { CHAIN_ZLIB = 0, CHAIN_ZSTD = 1 };
 #define CHAIN_LAYER_HAS_HEAD_CRC	1u	/* head_crc is to be compared at activation */
-#define CHAIN_LAYER_FLAGS		1u	/* all that this version knows */
+#define CHAIN_LAYER_HAS_COMPRESSED	2u	/* some entry is a compressed cluster of it */
+#define CHAIN_LAYER_FLAGS		3u	/* all that this version knows */
 
 /*
  * The superblock, at byte 0. It is written last, when all that it names is durable. The layer table is
