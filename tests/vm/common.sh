@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+# What the scripts of tests/vm/ share: where the checkout, its build folder and the cache are, and
+# which kernel each machine runs. Sourced by them; the caller has done `set -euo pipefail`.
+#
+# Machines: uml        User Mode Linux, native speed, one processor: benchmarks
+#           uml-debug  the same with KASAN, lockdep, kmemleak and fault injection: correctness
+#           qemu-6.1   the oldest and
+#           qemu-6.12  the newest kernel that Debian 12 offers, under emulation, two processors
+#
+# The cache lies outside the checkout. Its parts are named by what they are made from; each is made
+# under another name and renamed when it is complete, so what has its final name can be trusted.
+#   versions                   the kernel versions in use (written by packages)
+#   image-<version>/           a Debian kernel package, unpacked (packages)
+#   linux-source-<version>/    the kernel source package, unpacked (uml)
+#   uml-<hash>/                a User Mode Linux build tree (uml)
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
+BUILD=${DMCHAIN_BUILD:-$TOP/build}
+CACHE=${DMCHAIN_CACHE:-/var/cache/dm-chain}
+MACHINES="uml uml-debug qemu-6.1 qemu-6.12"
+
+die() {
+    echo "${0##*/}: $*" >&2
+    exit 1
+}
+
+# Runs the rest of the script alone: a second caller waits here until the first has ended.
+lock_cache() {
+    mkdir -p "$CACHE"
+    exec 9>"$CACHE/.lock-$1"
+    flock 9
+}
+
+# The kernel versions that `packages` chose: OLDEST, NEWEST (as in linux-image-VERSION) and SOURCE
+# (of the package linux-source-6.12).
+load_versions() {
+    [ -e "$CACHE/versions" ] || die "$CACHE/versions is missing: run tests/vm/packages first"
+    # shellcheck disable=SC1091
+    . "$CACHE/versions"
+}
+
+# The folder where the build tree of the machine uml or uml-debug is or is to be.
+uml_tree() {
+    local configs=("$TOP/tests/vm/uml.config")
+    [ "$1" = uml ] || configs+=("$TOP/tests/vm/uml-debug.config")
+    load_versions
+    echo "$CACHE/uml-$( (echo "$SOURCE"; gcc -dumpfullversion; grep -h CONFIG_ "${configs[@]}") |
+        sha256sum | cut -c1-16)"
+}
+
+# Release name (uname -r) of a QEMU machine's kernel.
+qemu_release() {
+    load_versions
+    case $1 in
+    qemu-6.1) echo "$OLDEST" ;;
+    qemu-6.12) echo "$NEWEST" ;;
+    esac
+}
