@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// See chain.hpp.
+#include "qcow2/chain.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <map>
+#include <tuple>
+
+#include "io/error.hpp"
+#include "io/text.hpp"
+#include "qcow2/policy.hpp"
+
+namespace dmchain::qcow2 {
+namespace {
+
+std::string folder_of(const std::string& path) {
+    std::size_t slash = path.rfind('/');
+    if (slash == std::string::npos) return ".";
+    return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+std::string absolute(const std::string& folder, const std::string& name) {
+    return name.starts_with('/') ? name : folder + "/" + name;
+}
+
+// Opens one image after the other, from the top down.
+class Opener {
+public:
+    Opener(const ChainOptions& options, Faults& faults)
+        : options_(options), faults_(faults), policy_(options.allow) {}
+
+    std::vector<std::unique_ptr<Layer>> open(const std::string& top) {
+        File file(top);
+        // A block device has no folder of its own: /dev holds everybody's.
+        if (!file.identity().block_device) policy_.allow(folder_of(file.path()));
+        remember(file);
+        std::vector<std::unique_ptr<Layer>> layers;
+        std::optional<NamedFile> name = NamedFile{top, Format::qcow2, std::nullopt};
+        std::optional<File> next(std::move(file));
+        while (next) {
+            Format format = name->format ? *name->format : probe(*next, layers.back()->file().path());
+            if (format == Format::raw) {
+                layers.push_back(std::make_unique<Layer>(std::move(*next)));
+                break;
+            }
+            Header header = read_header(*next);
+            // As in QEMU, relative names start from the folder of the name by which the image was opened.
+            const std::string folder = folder_of(name->path);
+            const std::string path = next->path();
+            std::optional<File> data_file = open_data_file(path, folder, header, *name);
+            name.reset();
+            if (header.backing_name)
+                name = parse_file_name(escaped(path), *header.backing_name, header.backing_format);
+            layers.push_back(std::make_unique<Layer>(
+                std::make_unique<Image>(std::move(*next), std::move(header), std::move(data_file),
+                                        layers.empty() ? options_.snapshot : std::nullopt, faults_)));
+            next.reset();
+            if (!name) break;
+            name->path = absolute(folder, name->path);
+            next.emplace(open_named(path, "backing file", name->path));
+        }
+        std::reverse(layers.begin(), layers.end());
+        return layers;
+    }
+
+private:
+    std::optional<File> open_data_file(const std::string& image, const std::string& folder, const Header& header,
+                                       const NamedFile& name) {
+        if (!header.has_data_file()) return std::nullopt;
+        if (name.data_file) return open_named(image, "data file", absolute(folder, *name.data_file));
+        if (!header.data_file_name || header.data_file_name->empty())
+            throw damaged("{}: has an external data file, but does not name it", escaped(image));
+        NamedFile data = parse_file_name(escaped(image), *header.data_file_name, std::nullopt);
+        if (data.format && *data.format != Format::raw)
+            throw failed("{}: declares the format qcow2 for its data file, expected raw", escaped(image));
+        return open_named(image, "data file", absolute(folder, data.path));
+    }
+
+    File open_named(const std::string& image, const char* what, const std::string& path) {
+        std::optional<Place> place;
+        try {
+            place.emplace(path);
+        } catch (const Error& e) {
+            throw failed("{}: its {} cannot be used: {}", escaped(image), what, e.what());
+        }
+        if (!policy_.allows(place->path()))
+            throw failed("{}: its {} {} is outside the folder of the image on top; if you trust it, use \"--allow {}\"",
+                         escaped(image), what, in_quotes(place->path()), escaped(folder_of(place->path()) == "/dev"
+                                                                                  ? place->path()
+                                                                                  : folder_of(place->path())));
+        File file(*place);
+        if (files_.size() >= Chain::max_files)
+            throw failed("{}: its {} would be file {} of the chain, expected at most {}", escaped(image), what,
+                         files_.size() + 1, Chain::max_files);
+        const std::string* before = remember(file);
+        if (before)
+            throw damaged("{}: its {} {} is in the chain already (named by {}), expected a chain without loops",
+                          escaped(image), what, in_quotes(file.path()), before->empty() ? "the command" : *before);
+        named_by_.push_back(escaped(image));
+        return file;
+    }
+
+    // Where a file was named that is in the chain already, or nullptr if @file is new.
+    const std::string* remember(const File& file) {
+        const Identity& i = file.identity();
+        auto key = i.block_device ? std::tuple(true, std::uint64_t{0}, i.special) : std::tuple(false, i.device, i.inode);
+        auto [at, is_new] = files_.try_emplace(key, files_.size());
+        if (is_new) return nullptr;
+        static const std::string top;
+        return at->second == 0 ? &top : &named_by_[at->second - 1];
+    }
+
+    // The format of a backing file for which the image above, @above, declares none.
+    Format probe(const File& file, const std::string& above) const {
+        if (has_magic(file)) return Format::qcow2;
+        if (options_.assume_raw) return Format::raw;
+        throw failed("{}: its backing file {} has no declared format and is not qcow2; if it is a raw disk, declare it "
+                     "with \"qemu-img rebase -u -F raw\" or use \"--assume-raw\"",
+                     escaped(above), in_quotes(file.path()));
+    }
+
+    const ChainOptions& options_;
+    Faults& faults_;
+    Policy policy_;
+    std::map<std::tuple<bool, std::uint64_t, std::uint64_t>, std::size_t> files_;  // identity -> number
+    std::vector<std::string> named_by_;  // by number - 1: the image that names the file
+};
+
+}  // namespace
+
+void Layer::map(std::uint64_t begin, std::uint64_t end, Scratch& scratch, Sink sink) const {
+    if (image_) return image_->map(begin, end, scratch, sink);
+    end = std::min(end, virtual_size());
+    if (begin < end) sink(Extent{begin, end - begin, Kind::data, begin, 0});
+}
+
+Chain::Chain(const std::string& top, const ChainOptions& options, Faults& faults) {
+    allow_open_files(max_files + 1);
+    layers_ = Opener(options, faults).open(top);
+}
+
+Chain::Chain(const std::string& top, const ChainOptions& options) {
+    Faults faults;
+    allow_open_files(max_files + 1);
+    layers_ = Opener(options, faults).open(top);
+}
+
+std::uint32_t Chain::unit() const {
+    std::uint64_t all = 2u << 20;
+    for (const auto& layer : layers_) {
+        all |= layer->unit();
+        if (layer->virtual_size() < virtual_size()) all |= layer->virtual_size();
+    }
+    return static_cast<std::uint32_t>(std::uint64_t{1} << std::countr_zero(all));
+}
+
+const char* name_of(Format format) { return format == Format::raw ? "raw" : "qcow2"; }
+const char* name_of(Compression compression) { return compression == Compression::zlib ? "zlib" : "zstd"; }
+
+}  // namespace dmchain::qcow2

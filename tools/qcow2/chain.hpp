@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// A chain of images, opened: the image on top and all it stands on. The index builder, inspect, check
+// and the reader start here. Everything is const after construction; any number of threads may map.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/file.hpp"
+#include "qcow2/image.hpp"
+#include "qcow2/names.hpp"
+
+namespace dmchain::qcow2 {
+
+// One image of the chain, qcow2 or raw.
+class Layer {
+public:
+    explicit Layer(File raw) : raw_(std::move(raw)) {}
+    explicit Layer(std::unique_ptr<Image> image) : image_(std::move(image)) {}
+
+    Format format() const { return image_ ? Format::qcow2 : Format::raw; }
+    // path() absolute and resolved, identity(), fd(): of the image itself.
+    const File& file() const { return image_ ? image_->file() : *raw_; }
+    // The external data file, or nullptr. If there is one, extents of Kind::data lie in it.
+    const File* data_file() const { return image_ ? image_->data_file() : nullptr; }
+    const Image* image() const { return image_.get(); }  // nullptr: raw
+
+    Compression compression() const { return image_ ? image_->header().compression : Compression::zlib; }
+    std::uint32_t cluster_bits() const { return image_ ? image_->header().cluster_bits : 0; }  // 0: raw
+    // Bytes: every extent but the last begins and ends at a multiple of this. For raw: 2 MiB, as there is only one.
+    std::uint32_t unit() const { return image_ ? image_->unit() : 2u << 20; }
+    // Bytes, a multiple of 512. qcow2: the header's size rounded down; raw: the file's rounded up, as in QEMU.
+    //
+    // A layer ends what lies below it: the layer above sees zeroes from here on, even where a longer image
+    // further down has data. And a layer that is longer than the one on top is seen up to that one's size.
+    std::uint64_t virtual_size() const {
+        return image_ ? image_->virtual_size() : (raw_->size() + 511) & ~std::uint64_t{511};
+    }
+
+    // As Image::map(); a raw layer is one data extent.
+    void map(std::uint64_t begin, std::uint64_t end, Scratch& scratch, Sink sink) const;
+
+private:
+    std::unique_ptr<Image> image_;
+    std::optional<File> raw_;
+};
+
+struct ChainOptions {
+    std::vector<std::string> allow;      // folders besides the top image's own; see policy.hpp
+    bool assume_raw = false;             // a backing file without declared format and magic is raw
+    std::optional<std::string> snapshot; // id or name of an internal snapshot of the top image
+};
+
+class Chain {
+public:
+    static constexpr std::size_t max_files = 4096;  // CHAIN_MAX_LAYERS: data files count
+
+    // Opens @top, which must be qcow2, and all below. Throws damaged() or failed() for the first thing that
+    // is wrong; with @faults in collect mode, faults in tables are collected and only what makes it
+    // impossible to go on is thrown.
+    Chain(const std::string& top, const ChainOptions& options, Faults& faults);
+    Chain(const std::string& top, const ChainOptions& options);
+
+    const std::vector<std::unique_ptr<Layer>>& layers() const { return layers_; }  // base first, never empty
+    const Layer& top() const { return *layers_.back(); }
+    std::uint64_t virtual_size() const { return top().virtual_size(); }  // bytes, a multiple of 512
+
+    // Bytes, a power of two from 512 to 2 MiB: the owner of the data changes only at multiples of it (but for the
+    // end of the disk). Takes in the layers' units, and the sizes of layers shorter than the disk.
+    std::uint32_t unit() const;
+
+private:
+    std::vector<std::unique_ptr<Layer>> layers_;
+};
+
+const char* name_of(Format format);
+const char* name_of(Compression compression);
+
+}  // namespace dmchain::qcow2

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The numbers of the qcow2 format: names after QEMU's docs/interop/qcow2.txt, whose sections the
+// comments name. Everything on disk is big-endian.
+#pragma once
+
+#include <endian.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace dmchain::qcow2 {
+
+inline constexpr std::uint32_t magic = 0x514649fb;  // "QFI\xfb"
+inline constexpr std::uint32_t min_cluster_bits = 9;
+inline constexpr std::uint32_t max_cluster_bits = 21;           // QEMU's limit
+inline constexpr std::uint64_t max_l1_bytes = 32u << 20;        // QEMU's limits, also below
+inline constexpr std::uint64_t max_refcount_table_bytes = 8u << 20;
+inline constexpr std::uint32_t max_snapshots = 65536;
+inline constexpr std::uint32_t max_backing_name = 1023;
+
+// Header, "incompatible_features"
+inline constexpr std::uint64_t incompatible_dirty = 1u << 0;
+inline constexpr std::uint64_t incompatible_corrupt = 1u << 1;
+inline constexpr std::uint64_t incompatible_data_file = 1u << 2;
+inline constexpr std::uint64_t incompatible_compression = 1u << 3;
+inline constexpr std::uint64_t incompatible_extended_l2 = 1u << 4;
+inline constexpr std::uint64_t incompatible_known = 0x1f;
+// "compatible_features", "autoclear_features"
+inline constexpr std::uint64_t compatible_lazy_refcounts = 1u << 0;
+inline constexpr std::uint64_t autoclear_bitmaps = 1u << 0;
+inline constexpr std::uint64_t autoclear_data_file_raw = 1u << 1;
+
+// "Header extensions"
+inline constexpr std::uint32_t extension_end = 0;
+inline constexpr std::uint32_t extension_backing_format = 0xe2792aca;
+inline constexpr std::uint32_t extension_feature_names = 0x6803f857;
+inline constexpr std::uint32_t extension_bitmaps = 0x23852875;
+inline constexpr std::uint32_t extension_data_file = 0x44415441;
+
+// "Cluster mapping": L1 and L2 entries
+inline constexpr std::uint64_t offset_mask = 0x00fffffffffffe00;
+inline constexpr std::uint64_t flag_copied = 1ull << 63;
+inline constexpr std::uint64_t flag_compressed = 1ull << 62;
+inline constexpr std::uint64_t flag_zero = 1;
+inline constexpr std::uint64_t l1_reserved = 0x7f000000000001ff;
+inline constexpr std::uint64_t l2_reserved = 0x3f000000000001fe;  // of a standard entry; bit 0: flag_zero
+inline constexpr std::uint32_t subclusters = 32;                  // in a cluster, with extended L2 entries
+
+inline std::uint16_t be16(const void* p) {
+    std::uint16_t v;
+    std::memcpy(&v, p, sizeof v);
+    return be16toh(v);
+}
+inline std::uint32_t be32(const void* p) {
+    std::uint32_t v;
+    std::memcpy(&v, p, sizeof v);
+    return be32toh(v);
+}
+inline std::uint64_t be64(const void* p) {
+    std::uint64_t v;
+    std::memcpy(&v, p, sizeof v);
+    return be64toh(v);
+}
+
+}  // namespace dmchain::qcow2

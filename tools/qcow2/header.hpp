@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The header of a qcow2 image with its extensions, read and checked. What it names (tables, files)
+// is only checked to be well-formed here; image.hpp looks at the tables, chain.hpp at the files.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "io/file.hpp"
+#include "qcow2/format.hpp"
+
+namespace dmchain::qcow2 {
+
+enum class Compression : std::uint8_t { zlib = 0, zstd = 1 };
+
+struct Header {
+    std::uint32_t version = 0;
+    std::uint32_t cluster_bits = 0;
+    std::uint64_t size = 0;  // bytes, as it stands there; QEMU and we use whole sectors of it
+    std::uint64_t l1_offset = 0;
+    std::uint32_t l1_entries = 0;
+    std::uint64_t refcount_table_offset = 0;
+    std::uint32_t refcount_table_clusters = 0;
+    std::uint32_t refcount_order = 4;
+    std::uint32_t snapshots = 0;
+    std::uint64_t snapshots_offset = 0;
+    std::uint64_t incompatible = 0;
+    std::uint64_t compatible = 0;
+    std::uint64_t autoclear = 0;
+    Compression compression = Compression::zlib;
+    std::optional<std::string> backing_name;
+    std::optional<std::string> backing_format;
+    std::optional<std::string> data_file_name;
+    std::uint32_t bitmaps = 0;  // 0 also if the bitmaps extension is not valid (autoclear bit 0)
+    std::uint64_t bitmap_directory_offset = 0;
+    std::uint64_t bitmap_directory_bytes = 0;
+
+    std::uint64_t cluster_size() const { return std::uint64_t{1} << cluster_bits; }
+    bool dirty() const { return incompatible & incompatible_dirty; }
+    bool extended_l2() const { return incompatible & incompatible_extended_l2; }
+    bool has_data_file() const { return incompatible & incompatible_data_file; }
+    bool data_file_raw() const { return autoclear & autoclear_data_file_raw; }
+    std::uint32_t l2_entry_bytes() const { return extended_l2() ? 16 : 8; }
+    std::uint64_t l2_entries() const { return cluster_size() / l2_entry_bytes(); }
+    // Guest bytes of one L2 table.
+    std::uint64_t l2_span() const { return l2_entries() << cluster_bits; }
+};
+
+bool has_magic(const File& file);
+
+// Throws damaged() for what contradicts the format, failed() for what is well-formed but not
+// supported (encryption, unknown features).
+Header read_header(const File& file);
+
+}  // namespace dmchain::qcow2
