@@ -36,7 +36,10 @@ struct chain_fault {
 	const char *bound;	/* "" (equal), "at most", "at least", "a multiple of", "one of (mask)" */
 };
 
-/* What the entries of a node are checked against; filled from a checked superblock and layer table. */
+/*
+ * What the entries of a node are checked against; filled from a checked superblock and layer
+ * table.
+ */
 struct chain_geometry {
 	__u64 sectors;			/* virtual disk */
 	__u64 clusters;			/* of the virtual disk, the last one possibly partial */

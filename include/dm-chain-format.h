@@ -51,9 +51,10 @@
  * DATA        at this sector of the layer, the whole range of the entry contiguously. In a middle
  *             node or the root, one DATA entry stands for a child whose clusters all follow
  *             one another in one layer; HOLE and ZERO likewise.
- * COMPRESSED  (leaf, fine) sector = index of a struct chain_compressed in the node's auxiliary words.
- * FINE        (leaf) sector = index, in the node's auxiliary words, of one entry for each subblock.
- * NODE        (middle, root) child node: sector = its place in the chain file, in sectors; layer =
+ * COMPRESSED  (leaf, fine) sector = index of a struct chain_compressed in the node's auxiliary
+ * words. FINE        (leaf) sector = index, in the node's auxiliary words, of one entry for each
+ * subblock. NODE        (middle, root) child node: sector = its place in the chain file, in
+ * sectors; layer =
  *             its length in sectors (1..65535).
  */
 #define CHAIN_KIND_BITS		3
@@ -121,7 +122,8 @@ CHAIN_STATIC_ASSERT(sizeof(struct chain_compressed) == 16, "two words");
  * A node of the index, at a multiple of 512 bytes, zero-padded to one. After the header:
  *   ARRAY: count entries, one for each child (leaf, middle: 512; root: one for each 2^18 clusters)
  *   RUNS:  count entries, then count __le16: the child at which each run starts (the first at 0,
- *          rising), zero-padded to 8 bytes. Runs are of HOLE, ZERO or DATA (which advances child by child),
+ *          rising), zero-padded to 8 bytes. Runs are of HOLE, ZERO or DATA (which advances child by
+ * child),
  *          or of one child.
  * then aux_words 64-bit words. Children that lie past the end of the disk are HOLE.
  */
@@ -178,8 +180,8 @@ enum chain_compression { CHAIN_ZLIB = 0, CHAIN_ZSTD = 1 };
 #define CHAIN_LAYER_FLAGS		3u	/* all that this version knows */
 
 /*
- * The superblock, at byte 0. It is written last, when all that it names is durable. The layer table is
- * layer_count records, then string_bytes bytes of NUL-terminated paths, contiguous.
+ * The superblock, at byte 0. It is written last, when all that it names is durable. The layer table
+ * is layer_count records, then string_bytes bytes of NUL-terminated paths, contiguous.
  */
 struct chain_super {
 	__u8 magic[8];

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What differs between the kernels that the target is built for, 6.1 to 6.12: all of it is here.
+ */
+#ifndef DM_CHAIN_COMPAT_H
+#define DM_CHAIN_COMPAT_H
+
+#include <linux/blkdev.h>
+#include <linux/fs.h>
+#include <linux/shrinker.h>
+#include <linux/slab.h>
+#include <linux/version.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+#define CHAIN_OPEN_READ FMODE_READ
+#define CHAIN_OPEN_WRITE FMODE_WRITE
+#else
+#define CHAIN_OPEN_READ BLK_OPEN_READ
+#define CHAIN_OPEN_WRITE BLK_OPEN_WRITE
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+static inline struct timespec64 chain_inode_mtime(const struct inode *inode)
+{
+	return inode->i_mtime;
+}
+#else
+static inline struct timespec64 chain_inode_mtime(const struct inode *inode)
+{
+	return inode_get_mtime(inode);
+}
+#endif
+
+/* Shrinkers became separately allocated, with a private pointer, in 6.7. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+struct chain_shrinker {
+	struct shrinker shrinker;
+	void *private;
+};
+
+static inline void *chain_shrinker_private(struct shrinker *s)
+{
+	return container_of(s, struct chain_shrinker, shrinker)->private;
+}
+
+static inline struct chain_shrinker *
+chain_shrinker_register(unsigned long (*count)(struct shrinker *, struct shrink_control *),
+			unsigned long (*scan)(struct shrinker *, struct shrink_control *),
+			void *private, const char *name)
+{
+	struct chain_shrinker *s = kzalloc(sizeof(*s), GFP_KERNEL);
+
+	if (!s)
+		return NULL;
+	s->shrinker.count_objects = count;
+	s->shrinker.scan_objects = scan;
+	s->shrinker.seeks = DEFAULT_SEEKS;
+	s->private = private;
+	if (register_shrinker(&s->shrinker, "%s", name)) {
+		kfree(s);
+		return NULL;
+	}
+	return s;
+}
+
+static inline void chain_shrinker_unregister(struct chain_shrinker *s)
+{
+	unregister_shrinker(&s->shrinker);
+	kfree(s);
+}
+#else
+#define chain_shrinker shrinker
+
+static inline void *chain_shrinker_private(struct shrinker *s)
+{
+	return s->private_data;
+}
+
+static inline struct chain_shrinker *
+chain_shrinker_register(unsigned long (*count)(struct shrinker *, struct shrink_control *),
+			unsigned long (*scan)(struct shrinker *, struct shrink_control *),
+			void *private, const char *name)
+{
+	struct shrinker *s = shrinker_alloc(0, "%s", name);
+
+	if (!s)
+		return NULL;
+	s->count_objects = count;
+	s->scan_objects = scan;
+	s->private_data = private;
+	shrinker_register(s);
+	return s;
+}
+
+static inline void chain_shrinker_unregister(struct chain_shrinker *s)
+{
+	shrinker_free(s);
+}
+#endif
+
+#endif /* DM_CHAIN_COMPAT_H */

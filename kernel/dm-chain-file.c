@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Opens the chain file: superblock and layer table. Called by the constructor only.
+ */
+
+#include "dm-chain-file.h"
+
+#include <linux/device-mapper.h>
+#include <linux/file.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+
+#define DM_MSG_PREFIX "chain"
+
+int chain_read_exact(struct file *file, void *buf, size_t bytes, loff_t offset)
+{
+	while (bytes) {
+		ssize_t n = kernel_read(file, buf, bytes, &offset);
+
+		if (n == -EINTR)
+			continue;
+		if (n <= 0)
+			return n ? n : -EIO;
+		buf += n;
+		bytes -= n;
+	}
+	return 0;
+}
+
+void chain_log_fault(const struct chain_file *cf, u64 base, const struct chain_fault *f)
+{
+	DMERR_LIMIT("%s: at byte %llu: %s is %llu, expected %s%s%llu", cf->path, base + f->at,
+		    f->what, f->found, f->bound, *f->bound ? " " : "", f->expected);
+}
+
+static int chain_file_read_layers(struct chain_file *cf, char **error)
+{
+	const struct chain_super *s = cf->super;
+	u32 count = le32_to_cpu(s->layer_count), i, ids = 0;
+	size_t bytes = count * sizeof(struct chain_layer) + le32_to_cpu(s->string_bytes);
+	struct chain_fault fault;
+	int r;
+
+	cf->layers = kvmalloc(bytes, GFP_KERNEL);
+	if (!cf->layers) {
+		*error = "Cannot allocate the layer table";
+		return -ENOMEM;
+	}
+	r = chain_read_exact(cf->file, cf->layers, bytes, le64_to_cpu(s->layer_offset));
+	if (r) {
+		*error = "Cannot read the layer table";
+		return r;
+	}
+	if (!chain_check_layers(s, cf->layers, &fault)) {
+		chain_log_fault(cf, le64_to_cpu(s->layer_offset), &fault);
+		*error = "Chain file has a damaged layer table";
+		return -EINVAL;
+	}
+	cf->strings = (const char *)(cf->layers + count);
+
+	for (i = 0; i < count; i++)
+		ids = max_t(u32, ids, le16_to_cpu(cf->layers[i].id) + 1);
+	cf->layer_bytes = kvcalloc(ids, sizeof(u64), GFP_KERNEL);
+	if (!cf->layer_bytes) {
+		*error = "Cannot allocate the layer table";
+		return -ENOMEM;
+	}
+	for (i = 0; i < count; i++) {
+		u32 id = le16_to_cpu(cf->layers[i].id);
+
+		if (cf->layer_bytes[id]) {
+			DMERR("%s: layer id %u is given twice", cf->path, id);
+			*error = "Chain file gives a layer id twice";
+			return -EINVAL;
+		}
+		cf->layer_bytes[id] = le64_to_cpu(cf->layers[i].bytes);
+	}
+	cf->geometry.ids = ids;
+	cf->geometry.layer_bytes = cf->layer_bytes;
+	return 0;
+}
+
+int chain_file_open(struct chain_file *cf, const char *path, char **error)
+{
+	struct chain_geometry *g = &cf->geometry;
+	struct chain_fault fault;
+	struct inode *inode;
+	loff_t size;
+	int r;
+
+	memset(cf, 0, sizeof(*cf));
+	cf->path = kstrdup(path, GFP_KERNEL);
+	cf->super = kmalloc(sizeof(*cf->super), GFP_KERNEL);
+	if (!cf->path || !cf->super) {
+		*error = "Cannot allocate the superblock";
+		r = -ENOMEM;
+		goto bad;
+	}
+	cf->file = filp_open(path, O_RDONLY | O_LARGEFILE, 0);
+	if (IS_ERR(cf->file)) {
+		r = PTR_ERR(cf->file);
+		cf->file = NULL;
+		DMERR("%s: cannot open the chain file: error %d", path, r);
+		*error = "Cannot open the chain file";
+		goto bad;
+	}
+	inode = file_inode(cf->file);
+	if (!S_ISREG(inode->i_mode) && !S_ISBLK(inode->i_mode)) {
+		DMERR("%s: neither a regular file nor a block device", path);
+		*error = "Chain file is neither a regular file nor a block device";
+		r = -EINVAL;
+		goto bad;
+	}
+	size = i_size_read(cf->file->f_mapping->host);
+	if (size < CHAIN_SUPER_BYTES) {
+		DMERR("%s: %lld bytes, a superblock needs %d", path, size, CHAIN_SUPER_BYTES);
+		*error = "Chain file is too short for a superblock";
+		r = -EINVAL;
+		goto bad;
+	}
+	r = chain_read_exact(cf->file, cf->super, sizeof(*cf->super), 0);
+	if (r) {
+		*error = "Cannot read the superblock";
+		goto bad;
+	}
+	if (!chain_check_super(cf->super, size, &fault)) {
+		chain_log_fault(cf, 0, &fault);
+		*error = "Not a chain file, or its superblock is damaged";
+		r = -EINVAL;
+		goto bad;
+	}
+	g->sectors = le64_to_cpu(cf->super->sectors);
+	g->cluster_shift = cf->super->cluster_shift;
+	g->subblock_shift = cf->super->subblock_shift;
+	g->clusters = chain_clusters(g->sectors, g->cluster_shift);
+	g->file_bytes = le64_to_cpu(cf->super->file_bytes);
+
+	r = chain_file_read_layers(cf, error);
+	if (r)
+		goto bad;
+	return 0;
+
+bad:
+	chain_file_close(cf);
+	return r;
+}
+
+void chain_file_close(struct chain_file *cf)
+{
+	if (cf->file)
+		fput(cf->file);
+	kvfree(cf->layer_bytes);
+	kvfree(cf->layers);
+	kfree(cf->super);
+	kfree(cf->path);
+	memset(cf, 0, sizeof(*cf));
+}

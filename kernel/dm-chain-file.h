@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The chain file as the target opens it: superblock and layer table, read and checked.
+ */
+#ifndef DM_CHAIN_FILE_H
+#define DM_CHAIN_FILE_H
+
+#include <linux/crc32c.h>
+#include <linux/fs.h>
+#include <linux/types.h>
+
+/* For the validators: CRC-32C with its inversions, continued from @crc. */
+static inline u32 chain_crc32c_more(u32 crc, const void *data, size_t bytes)
+{
+	return ~crc32c(~crc, data, bytes);
+}
+
+#include "dm-chain-check.h"
+
+struct chain_file {
+	struct file *file;
+	char *path;
+	struct chain_super *super;
+	struct chain_layer *layers; /* super->layer_count records, then the paths */
+	const char *strings;
+	u64 *layer_bytes; /* by id, for the geometry */
+	struct chain_geometry geometry;
+};
+
+/*
+ * Opens and checks the chain file. Context: process, may sleep. On failure returns a negative
+ * errno, sets *@error to a static text for ti->error, and has logged the place and the values.
+ */
+int chain_file_open(struct chain_file *cf, const char *path, char **error);
+void chain_file_close(struct chain_file *cf);
+
+/*
+ * Reads exactly @bytes at @offset. Context: process, may sleep; callers on the I/O path are in a
+ * no-I/O allocation scope. Returns 0, -EIO for a short read, or the error.
+ */
+int chain_read_exact(struct file *file, void *buf, size_t bytes, loff_t offset);
+
+/* Logs @f, found in the structure that starts at byte @base of the chain file. */
+void chain_log_fault(const struct chain_file *cf, u64 base, const struct chain_fault *f);
+
+#endif /* DM_CHAIN_FILE_H */

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The worker's side of reading. See docs/target.md for why files are never read in the submitter's
+ * context: it may hold locks of a file system, and a file system below may wait for I/O that
+ * submit_bio_noacct() holds back until the submitter returns.
+ */
+
+#include "dm-chain-io.h"
+
+#include <linux/blkdev.h>
+#include <linux/sched/mm.h>
+#include <linux/uio.h>
+
+#include "dm-chain-compat.h"
+
+#define DM_MSG_PREFIX "chain"
+
+#define SPLIT_BIOS 64 /* kept in reserve: so many parts can always be under way */
+
+struct chain_split {
+	struct chain_io io;
+	struct bio bio; /* last: its inline vectors follow */
+};
+
+static void chain_io_end(struct chain_io *io, int r)
+{
+	io->bio->bi_status = errno_to_blk_status(r);
+	bio_endio(io->bio);
+}
+
+/* Zeroes @bio from byte @from on. Any context. */
+static void zero_tail(struct bio *bio, unsigned int from)
+{
+	struct bvec_iter iter, start = bio->bi_iter;
+	struct bio_vec bv;
+
+	bio_advance_iter(bio, &start, from);
+	__bio_for_each_segment(bv, bio, iter, start)
+		memzero_bvec(&bv);
+}
+
+/* ---- Data in a file ---- */
+
+/*
+ * @r bytes came, or an error. Past the end of a file that ends within a sector or a cluster there
+ * are zeroes. Context: process, or interrupt (direct I/O).
+ */
+static void chain_file_done(struct chain_io *io, long r)
+{
+	if (r >= 0 && r < io->bytes) {
+		if (io->iocb.ki_pos < io->layer->bytes &&
+		    io->iocb.ki_pos + io->bytes > io->layer->bytes &&
+		    io->iocb.ki_pos + r >= io->layer->bytes) {
+			zero_tail(io->bio, r);
+		} else {
+			DMERR_LIMIT("layer %u: at byte %lld: %ld bytes instead of %u",
+				    io->layer->id, io->iocb.ki_pos, r, io->bytes);
+			r = -EIO;
+		}
+	}
+	chain_io_end(io, r < 0 ? r : 0);
+}
+
+static void chain_file_complete(struct kiocb *iocb, long r)
+{
+	struct chain_io *io = container_of(iocb, struct chain_io, iocb);
+
+	/* The file system moves ki_pos on as it likes: count from where it began. */
+	io->iocb.ki_pos = io->offset;
+	chain_file_done(io, r);
+}
+
+static unsigned int bio_bvecs(struct bio *bio)
+{
+	struct bvec_iter iter;
+	struct bio_vec bv;
+	unsigned int n = 0;
+
+	bio_for_each_bvec(bv, bio, iter)
+		n++;
+	return n;
+}
+
+/* Reads all of the bio from io->layer at byte @pos. */
+static void chain_file_read(struct chain_io *io, u64 pos)
+{
+	const struct chain_layer_open *l = io->layer;
+	struct bio *bio = io->bio;
+	struct iov_iter iter;
+	ssize_t r;
+	bool direct;
+
+	io->offset = pos;
+	io->bytes = bio->bi_iter.bi_size;
+	iov_iter_bvec(&iter, ITER_DEST, __bvec_iter_bvec(bio->bi_io_vec, bio->bi_iter),
+		      bio_bvecs(bio), io->bytes);
+	iter.iov_offset = bio->bi_iter.bi_bvec_done;
+
+	direct = l->dio_offset_align && IS_ALIGNED(pos | io->bytes, l->dio_offset_align) &&
+		 IS_ALIGNED(iov_iter_alignment(&iter), l->dio_mem_align);
+
+	init_sync_kiocb(&io->iocb, l->file);
+	io->iocb.ki_pos = pos;
+	if (direct) {
+		io->iocb.ki_flags |= IOCB_DIRECT;
+		io->iocb.ki_complete = chain_file_complete;
+	}
+	r = l->file->f_op->read_iter(&io->iocb, &iter);
+	if (r != -EIOCBQUEUED)
+		chain_file_complete(&io->iocb, r);
+}
+
+/* ---- The worker ---- */
+
+static void chain_inflate_work(struct work_struct *work)
+{
+	struct chain_io *io = container_of(work, struct chain_io, work);
+	unsigned int noio = memalloc_noio_save();
+	u64 byte = (u64)io->bio->bi_iter.bi_sector << SECTOR_SHIFT;
+
+	chain_io_end(io,
+		     chain_inflate_read(io->chain->inflate, io->layer, io->offset, io->bytes,
+					byte & ((1ull << io->layer->cluster_shift) - 1), io->bio));
+	memalloc_noio_restore(noio);
+}
+
+/* Starts the read of all of io->bio, which @x describes. */
+static void chain_io_start(struct chain_io *io, const struct chain_extent *x)
+{
+	struct chain *c = io->chain;
+	unsigned int id = chain_entry_layer(x->entry);
+	u64 pos = chain_entry_pos(x->entry);
+
+	switch (chain_entry_kind(x->entry)) {
+	case CHAIN_HOLE:
+	case CHAIN_ZERO:
+		zero_fill_bio(io->bio);
+		chain_io_end(io, 0);
+		return;
+	case CHAIN_DATA:
+		if (c->layers.bdev[id]) {
+			bio_set_dev(io->bio, c->layers.bdev[id]);
+			io->bio->bi_iter.bi_sector = pos;
+			submit_bio_noacct(io->bio);
+			return;
+		}
+		io->layer = c->layers.by_id[id];
+		chain_file_read(io, pos << SECTOR_SHIFT);
+		return;
+	case CHAIN_COMPRESSED:
+		io->layer = c->layers.by_id[id];
+		io->offset = x->offset;
+		io->bytes = x->bytes;
+		INIT_WORK(&io->work, chain_inflate_work);
+		queue_work(c->inflate_wq, &io->work);
+		return;
+	default:
+		chain_io_end(io, -EIO);
+	}
+}
+
+/*
+ * Splits the bio where its data lies apart, and starts each part. The last part is the bio
+ * itself.
+ */
+static void chain_io_work(struct work_struct *work)
+{
+	struct chain_io *io = container_of(work, struct chain_io, work);
+	struct chain *c = io->chain;
+	struct bio *bio = io->bio;
+	unsigned int noio = memalloc_noio_save();
+	struct chain_extent x;
+	struct blk_plug plug;
+	int r;
+
+	blk_start_plug(&plug);
+	for (;;) {
+		struct chain_split *split;
+		struct bio *part;
+
+		r = chain_index_find(c->index, bio->bi_iter.bi_sector, bio_sectors(bio), &x);
+		if (r) {
+			chain_io_end(io, r);
+			break;
+		}
+		if (x.sectors == bio_sectors(bio)) {
+			chain_io_start(io, &x);
+			break;
+		}
+		part = bio_split(bio, x.sectors, GFP_NOIO, &c->split_bios);
+		bio_chain(part, bio);
+		split = container_of(part, struct chain_split, bio);
+		split->io.chain = c;
+		split->io.bio = part;
+		chain_io_start(&split->io, &x);
+	}
+	blk_finish_plug(&plug);
+	memalloc_noio_restore(noio);
+}
+
+void chain_io_queue(struct chain *c, struct bio *bio)
+{
+	struct chain_io *io = dm_per_bio_data(bio, sizeof(*io));
+
+	io->chain = c;
+	io->bio = bio;
+	INIT_WORK(&io->work, chain_io_work);
+	queue_work(c->wq, &io->work);
+}
+
+int chain_io_init(struct chain *c)
+{
+	int r = bioset_init(&c->split_bios, SPLIT_BIOS, offsetof(struct chain_split, bio), 0);
+
+	if (r)
+		return r;
+	c->wq = alloc_workqueue("dm-chain", WQ_MEM_RECLAIM, 0);
+	c->inflate_wq = alloc_workqueue("dm-chain-inflate", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+	if (!c->wq || !c->inflate_wq) {
+		chain_io_exit(c);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+void chain_io_exit(struct chain *c)
+{
+	if (c->inflate_wq)
+		destroy_workqueue(c->inflate_wq);
+	if (c->wq)
+		destroy_workqueue(c->wq);
+	c->wq = NULL;
+	c->inflate_wq = NULL;
+	bioset_exit(&c->split_bios);
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Opening layers, and making sure that they are what the index was built from and stay so.
+ * Called by the constructor and the destructor only.
+ */
+
+#include "dm-chain-layer.h"
+
+#include <linux/blkdev.h>
+#include <linux/file.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+#include <linux/stat.h>
+
+#include "dm-chain-compat.h"
+
+#define DM_MSG_PREFIX "chain"
+
+/* Alignment that direct I/O on @l->file needs; none is known: that of the device it lies on. */
+static void chain_layer_dio(struct chain_layer_open *l)
+{
+	struct super_block *sb = file_inode(l->file)->i_sb;
+	struct kstat stat;
+
+	if (!(l->file->f_mode & FMODE_CAN_ODIRECT))
+		return;
+	l->dio_mem_align = SECTOR_SIZE;
+	l->dio_offset_align = sb->s_bdev ? bdev_logical_block_size(sb->s_bdev) : PAGE_SIZE;
+	if (vfs_getattr(&l->file->f_path, &stat, STATX_DIOALIGN, AT_STATX_SYNC_AS_STAT))
+		return;
+	if (!(stat.result_mask & STATX_DIOALIGN))
+		return;
+	l->dio_mem_align = stat.dio_mem_align;
+	l->dio_offset_align = stat.dio_offset_align;
+}
+
+static int chain_layer_open_file(struct chain_layer_open *l, const struct chain_layer *rec,
+				 const char *path, char **error)
+{
+	struct inode *inode = file_inode(l->file);
+	struct timespec64 mtime = chain_inode_mtime(inode);
+	int r;
+
+	if (!S_ISREG(inode->i_mode)) {
+		DMERR("layer %u (%s): not a regular file", l->id, path);
+		*error = "A layer is not the regular file it was";
+		return -EINVAL;
+	}
+	r = deny_write_access(l->file);
+	if (r) {
+		DMERR("layer %u (%s): open for writing elsewhere", l->id, path);
+		*error = "A layer is open for writing elsewhere";
+		return r;
+	}
+	l->write_denied = true;
+
+	/* From here on nobody can change it: what is compared now stays true. */
+	if (i_size_read(inode) != l->bytes) {
+		DMERR("layer %u (%s): %lld bytes, the index was built from %llu: create it anew",
+		      l->id, path, i_size_read(inode), l->bytes);
+		*error = "A layer has another size than when the index was built";
+		return -ESTALE;
+	}
+	if (inode->i_ino != le64_to_cpu(rec->inode)) {
+		DMERR("layer %u (%s): inode %lu, the index was built from %llu: create it anew",
+		      l->id, path, inode->i_ino, le64_to_cpu(rec->inode));
+		*error = "A layer is another file than when the index was built";
+		return -ESTALE;
+	}
+	if (mtime.tv_sec != le64_to_cpu(rec->mtime_sec) ||
+	    mtime.tv_nsec != le32_to_cpu(rec->mtime_nsec)) {
+		DMERR("layer %u (%s): modified at %lld.%09ld, the index has %lld.%09u: create it anew",
+		      l->id, path, mtime.tv_sec, mtime.tv_nsec, le64_to_cpu(rec->mtime_sec),
+		      le32_to_cpu(rec->mtime_nsec));
+		*error = "A layer was modified after the index was built";
+		return -ESTALE;
+	}
+	chain_layer_dio(l);
+	return 0;
+}
+
+static int chain_layer_open_device(struct chain_layer_open *l, struct dm_target *ti,
+				   const struct chain_file *cf, const char *path, char **error)
+{
+	u64 bytes;
+	int r;
+
+	if (!S_ISBLK(file_inode(l->file)->i_mode)) {
+		DMERR("layer %u (%s): not a block device", l->id, path);
+		*error = "A layer is not the block device it was";
+		return -EINVAL;
+	}
+	r = dm_get_device(ti, path, CHAIN_OPEN_READ, &l->dev);
+	if (r) {
+		DMERR("layer %u (%s): cannot get the device: error %d", l->id, path, r);
+		*error = "Cannot get a layer's device";
+		return r;
+	}
+	bytes = bdev_nr_bytes(l->dev->bdev);
+	if (bytes != l->bytes) {
+		DMERR("layer %u (%s): %llu bytes, the index was built from %llu: create it anew",
+		      l->id, path, bytes, l->bytes);
+		*error = "A layer has another size than when the index was built";
+		return -ESTALE;
+	}
+	if (bdev_logical_block_size(l->dev->bdev) > 1u << cf->geometry.subblock_shift) {
+		DMERR("layer %u (%s): logical blocks of %u bytes, the index has subblocks of %u",
+		      l->id, path, bdev_logical_block_size(l->dev->bdev),
+		      1u << cf->geometry.subblock_shift);
+		*error = "A layer's device has larger blocks than the index's subblocks";
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int chain_layer_check_head(const struct chain_layer_open *l, const struct chain_layer *rec,
+				  const char *path, char **error)
+{
+	size_t bytes = min_t(u64, l->bytes, 4096);
+	u32 crc;
+	u8 *buf;
+	int r;
+
+	if (!(le32_to_cpu(rec->flags) & CHAIN_LAYER_HAS_HEAD_CRC))
+		return 0;
+	buf = kmalloc(4096, GFP_KERNEL);
+	if (!buf) {
+		*error = "Cannot allocate a buffer";
+		return -ENOMEM;
+	}
+	r = chain_read_exact(l->file, buf, bytes, 0);
+	crc = chain_crc32c_more(0, buf, bytes);
+	kfree(buf);
+	if (r) {
+		DMERR("layer %u (%s): cannot read its first %zu bytes: error %d", l->id, path,
+		      bytes, r);
+		*error = "Cannot read a layer";
+		return r;
+	}
+	if (crc != le32_to_cpu(rec->head_crc)) {
+		DMERR("layer %u (%s): its first %zu bytes have checksum %08x, the index was built from %08x: create it anew",
+		      l->id, path, bytes, crc, le32_to_cpu(rec->head_crc));
+		*error = "A layer was modified after the index was built";
+		return -ESTALE;
+	}
+	return 0;
+}
+
+static int chain_layer_open_one(struct chain_layer_open *l, struct dm_target *ti,
+				const struct chain_file *cf, const struct chain_layer *rec,
+				char **error)
+{
+	const char *path = cf->strings + le32_to_cpu(rec->path_offset);
+	struct file *file;
+	int r;
+
+	l->id = le16_to_cpu(rec->id);
+	l->bytes = le64_to_cpu(rec->bytes);
+	l->cluster_shift = rec->cluster_shift;
+	l->compression = rec->compression;
+	l->has_compressed = le32_to_cpu(rec->flags) & CHAIN_LAYER_HAS_COMPRESSED;
+
+	/* O_NONBLOCK: a FIFO in a layer's place is refused, not waited for. */
+	file = filp_open(path, O_RDONLY | O_LARGEFILE | O_NOATIME | O_NONBLOCK, 0);
+	if (IS_ERR(file)) {
+		r = PTR_ERR(file);
+		DMERR("layer %u (%s): cannot open it: error %d", l->id, path, r);
+		*error = "Cannot open a layer";
+		return r;
+	}
+	l->file = file;
+	if (rec->type == CHAIN_LAYER_DEVICE)
+		r = chain_layer_open_device(l, ti, cf, path, error);
+	else
+		r = chain_layer_open_file(l, rec, path, error);
+	return r ? r : chain_layer_check_head(l, rec, path, error);
+}
+
+int chain_layers_open(struct chain_layers *ls, struct dm_target *ti, const struct chain_file *cf,
+		      char **error)
+{
+	u32 count = le32_to_cpu(cf->super->layer_count), i;
+	int r;
+
+	memset(ls, 0, sizeof(*ls));
+	ls->ids = cf->geometry.ids;
+	ls->layer = kvcalloc(count, sizeof(*ls->layer), GFP_KERNEL);
+	ls->by_id = kvcalloc(ls->ids, sizeof(*ls->by_id), GFP_KERNEL);
+	ls->bdev = kvcalloc(ls->ids, sizeof(*ls->bdev), GFP_KERNEL);
+	if (!ls->layer || !ls->by_id || !ls->bdev) {
+		*error = "Cannot allocate the layers";
+		r = -ENOMEM;
+		goto bad;
+	}
+	for (i = 0; i < count; i++) {
+		struct chain_layer_open *l = &ls->layer[i];
+
+		ls->count++;
+		r = chain_layer_open_one(l, ti, cf, &cf->layers[i], error);
+		if (r)
+			goto bad;
+		ls->by_id[l->id] = l;
+		ls->bdev[l->id] = l->dev ? l->dev->bdev : NULL;
+	}
+	return 0;
+
+bad:
+	chain_layers_close(ls, ti);
+	return r;
+}
+
+void chain_layers_close(struct chain_layers *ls, struct dm_target *ti)
+{
+	unsigned int i;
+
+	for (i = 0; i < ls->count; i++) {
+		struct chain_layer_open *l = &ls->layer[i];
+
+		if (l->dev)
+			dm_put_device(ti, l->dev);
+		if (l->write_denied)
+			allow_write_access(l->file);
+		if (l->file)
+			fput(l->file);
+	}
+	kvfree(ls->bdev);
+	kvfree(ls->by_id);
+	kvfree(ls->layer);
+	memset(ls, 0, sizeof(*ls));
+}

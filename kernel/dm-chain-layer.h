@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The open layers of a chain: files and block devices, by layer id.
+ */
+#ifndef DM_CHAIN_LAYER_H
+#define DM_CHAIN_LAYER_H
+
+#include <linux/device-mapper.h>
+
+#include "dm-chain-file.h"
+
+struct chain_layer_open {
+	struct file *file; /* open for reading; also of a device, for compressed clusters */
+	struct dm_dev *dev; /* NULL for a file */
+	u64 bytes; /* size when the index was built, and now */
+	u32 dio_offset_align; /* bytes; 0: the file cannot do direct I/O */
+	u32 dio_mem_align; /* bytes */
+	u16 id;
+	u8 cluster_shift; /* log2 bytes of the layer's clusters; 0: raw */
+	u8 compression; /* enum chain_compression */
+	bool has_compressed;
+	bool write_denied;
+};
+
+struct chain_layers {
+	unsigned int count;
+	unsigned int ids; /* length of the next two: highest id + 1 */
+	struct chain_layer_open **by_id; /* NULL: no such layer */
+	struct block_device **bdev; /* by id; NULL: a file. Small, for the hot path */
+	struct chain_layer_open *layer; /* count, in the order of the chain */
+};
+
+/*
+ * Opens every layer of @cf: compares size and identity with what the index was built from, and
+ * denies write access to files (ETXTBSY for others) until chain_layers_close(). Context: process,
+ * may sleep. On failure returns a negative errno, sets *@error, and has logged which layer and why.
+ */
+int chain_layers_open(struct chain_layers *ls, struct dm_target *ti, const struct chain_file *cf,
+		      char **error);
+void chain_layers_close(struct chain_layers *ls, struct dm_target *ti);
+
+#endif /* DM_CHAIN_LAYER_H */
