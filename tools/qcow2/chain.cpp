@@ -30,38 +30,35 @@ public:
     Opener(const ChainOptions& options, Faults& faults)
         : options_(options), faults_(faults), policy_(options.allow) {}
 
-    std::vector<std::unique_ptr<Layer>> open(const std::string& top) {
-        File file(top);
+    // Adds the layers to @layers, top first; on an error they are those above the one at fault.
+    void open(const std::string& top, std::vector<std::unique_ptr<Layer>>& layers) {
+        std::optional<File> next(top);
         // A block device has no folder of its own: /dev holds everybody's.
-        if (!file.identity().block_device) policy_.allow(folder_of(file.path()));
-        remember(file);
-        std::vector<std::unique_ptr<Layer>> layers;
-        std::optional<NamedFile> name = NamedFile{top, Format::qcow2, std::nullopt};
-        std::optional<File> next(std::move(file));
+        if (!next->identity().block_device) policy_.allow(folder_of(next->path()));
+        remember(*next);
+        NamedFile name = {top, Format::qcow2, std::nullopt};
         while (next) {
-            Format format = name->format ? *name->format : probe(*next, layers.back()->file().path());
+            Format format = name.format ? *name.format : probe(*next, layers.back()->file().path());
             if (format == Format::raw) {
                 layers.push_back(std::make_unique<Layer>(std::move(*next)));
-                break;
+                return;
             }
             Header header = read_header(*next);
             // As in QEMU, relative names start from the folder of the name by which the image was opened.
-            const std::string folder = folder_of(name->path);
+            const std::string folder = folder_of(name.path);
             const std::string path = next->path();
-            std::optional<File> data_file = open_data_file(path, folder, header, *name);
-            name.reset();
-            if (header.backing_name)
-                name = parse_file_name(escaped(path), *header.backing_name, header.backing_format);
+            const std::optional<std::string> backing = header.backing_name;
+            const std::optional<std::string> declared = header.backing_format;
+            std::optional<File> data_file = open_data_file(path, folder, header, name);
             layers.push_back(std::make_unique<Layer>(
                 std::make_unique<Image>(std::move(*next), std::move(header), std::move(data_file),
                                         layers.empty() ? options_.snapshot : std::nullopt, faults_)));
             next.reset();
-            if (!name) break;
-            name->path = absolute(folder, name->path);
-            next.emplace(open_named(path, "backing file", name->path));
+            if (!backing) return;
+            name = parse_file_name(escaped(path), *backing, declared);
+            name.path = absolute(folder, name.path);
+            next.emplace(open_named(path, "backing file", name.path));
         }
-        std::reverse(layers.begin(), layers.end());
-        return layers;
     }
 
 private:
@@ -135,15 +132,22 @@ void Layer::map(std::uint64_t begin, std::uint64_t end, Scratch& scratch, Sink s
     if (begin < end) sink(Extent{begin, end - begin, Kind::data, begin, 0});
 }
 
-Chain::Chain(const std::string& top, const ChainOptions& options, Faults& faults) {
+Chain::Chain(const std::string& top, const ChainOptions& options) {
     allow_open_files(max_files + 1);
-    layers_ = Opener(options, faults).open(top);
+    Faults faults;
+    Opener(options, faults).open(top, layers_);
+    std::reverse(layers_.begin(), layers_.end());
 }
 
-Chain::Chain(const std::string& top, const ChainOptions& options) {
-    Faults faults;
+Chain::Chain(const std::string& top, const ChainOptions& options, Faults& faults) {
     allow_open_files(max_files + 1);
-    layers_ = Opener(options, faults).open(top);
+    try {
+        Opener(options, faults).open(top, layers_);
+    } catch (const Error& e) {
+        if (layers_.empty()) throw;
+        stopped_ = e;
+    }
+    std::reverse(layers_.begin(), layers_.end());
 }
 
 std::uint32_t Chain::unit() const {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "io/error.hpp"
 #include "io/file.hpp"
 #include "qcow2/image.hpp"
 #include "qcow2/names.hpp"
@@ -59,10 +60,14 @@ public:
     static constexpr std::size_t max_files = 4096;  // CHAIN_MAX_LAYERS: data files count
 
     // Opens @top, which must be qcow2, and all below. Throws damaged() or failed() for the first thing that
-    // is wrong; with @faults in collect mode, faults in tables are collected and only what makes it
-    // impossible to go on is thrown.
-    Chain(const std::string& top, const ChainOptions& options, Faults& faults);
+    // is wrong.
     Chain(const std::string& top, const ChainOptions& options);
+    // For checking. With @faults in collect mode, faults in tables are collected, and what makes it impossible
+    // to go further down is kept in stopped(): layers() then has only what is above. It is thrown if that is
+    // the top image.
+    Chain(const std::string& top, const ChainOptions& options, Faults& faults);
+
+    const std::optional<Error>& stopped() const { return stopped_; }
 
     const std::vector<std::unique_ptr<Layer>>& layers() const { return layers_; }  // base first, never empty
     const Layer& top() const { return *layers_.back(); }
@@ -74,6 +79,7 @@ public:
 
 private:
     std::vector<std::unique_ptr<Layer>> layers_;
+    std::optional<Error> stopped_;
 };
 
 const char* name_of(Format format);

@@ -27,6 +27,13 @@ public:
         if (messages_.size() < most_) messages_.push_back(fmt::format(text, std::forward<Args>(args)...));
     }
 
+    // Adds what another set has collected.
+    void take(const Faults& other) {
+        count_ += other.count_;
+        for (const std::string& m : other.messages_)
+            if (messages_.size() < most_) messages_.push_back(m);
+    }
+
     std::uint64_t count() const { return count_; }
     const std::vector<std::string>& messages() const { return messages_; }  // the first 1000
 

@@ -39,7 +39,7 @@ public:
     };
 
     void add(Part part, std::uint64_t begin, std::uint64_t end) { all_.push_back({begin, end, part}); }
-    std::size_t size() const { return all_.size(); }
+    const std::vector<Region>& all() const { return all_; }
 
     // Sorts; from then on the set is read-only. Returns the overlaps, except those that are no fault:
     // snapshots share tables with each other and with the active state. Keeps the regions disjoint.

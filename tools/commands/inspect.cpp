@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// dmchain inspect: what a chain is made of, and what is on its disk. Reads only.
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "commands/content.hpp"
+#include "commands/registry.hpp"
+#include "io/progress.hpp"
+#include "io/text.hpp"
+#include "qcow2/reader.hpp"
+#include "qcow2/survey.hpp"
+
+namespace dmchain::commands {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using qcow2::Format;
+using qcow2::Layer;
+
+std::vector<std::string> features(const Layer& layer) {
+    std::vector<std::string> out;
+    if (!layer.image()) return out;
+    const qcow2::Header& h = layer.image()->header();
+    if (h.dirty()) out.emplace_back("dirty");
+    if (h.compatible & qcow2::compatible_lazy_refcounts) out.emplace_back("lazy refcounts");
+    if (h.extended_l2()) out.emplace_back("extended L2");
+    if (h.compression != qcow2::Compression::zlib) out.emplace_back(qcow2::name_of(h.compression));
+    if (h.has_data_file()) out.emplace_back(h.data_file_raw() ? "raw data file" : "data file");
+    if (h.bitmaps != 0) out.push_back(fmt::format("{} bitmap{}", h.bitmaps, h.bitmaps == 1 ? "" : "s"));
+    if (h.snapshots != 0)
+        out.push_back(fmt::format("{} internal snapshot{}", h.snapshots, h.snapshots == 1 ? "" : "s"));
+    return out;
+}
+
+Json layer_json(const Layer& layer, const qcow2::Usage& usage) {
+    Json j;
+    j["path"] = layer.file().path();
+    j["type"] = layer.file().identity().block_device ? "device" : "file";
+    j["format"] = qcow2::name_of(layer.format());
+    j["virtual_size"] = layer.virtual_size();
+    j["file_size"] = layer.file().size();
+    if (const qcow2::Image* image = layer.image()) {
+        const qcow2::Header& h = image->header();
+        j["version"] = h.version;
+        j["cluster_size"] = h.cluster_size();
+        j["unit"] = image->unit();
+        j["compression"] = qcow2::name_of(h.compression);
+        j["l2_tables"] = image->l2_tables();
+        j["features"] = features(layer);
+        j["backing_file"] = h.backing_name ? Json(*h.backing_name) : Json();
+        j["backing_format"] = h.backing_format ? Json(*h.backing_format) : Json();
+        j["data_file"] = image->data_file() ? Json(image->data_file()->path()) : Json();
+        Json snapshots = Json::array();
+        for (const qcow2::Snapshot& s : image->snapshots())
+            snapshots.push_back({{"id", s.id}, {"name", s.name}, {"virtual_size", s.size}});
+        j["snapshots"] = snapshots;
+    }
+    j["clusters"] = usage.clusters;
+    j["live_clusters"] = usage.live_clusters;
+    j["live_bytes"] = usage.live_bytes;
+    return j;
+}
+
+Json content_json(const Content& c) {
+    Json j;
+    if (c.partition != 0) j["partition"] = c.partition;
+    j["offset"] = c.offset;
+    j["size"] = c.bytes;
+    auto set = [&](const char* key, const std::string& value) {
+        if (!value.empty()) j[key] = value;
+    };
+    set("partition_table", c.table);
+    set("partition_name", c.part_name);
+    set("type", c.type);
+    set("label", c.label);
+    set("uuid", c.uuid);
+    return j;
+}
+
+void print_layer(const Layer& layer, const qcow2::Usage& usage, std::size_t depth) {
+    // The tree of a chain has one branch; so its depth is a number, and the line stays short at any depth.
+    fmt::print("{:>4}  {}\n", depth, escaped(layer.file().path()));
+    std::string what = qcow2::name_of(layer.format());
+    if (layer.image())
+        what += fmt::format(" v{}, clusters of {}", layer.image()->header().version,
+                            human_size(layer.image()->header().cluster_size()));
+    if (layer.file().identity().block_device) what += ", block device";
+    for (const std::string& f : features(layer)) what += ", " + f;
+    fmt::print("      {}\n", what);
+    if (const File* data = layer.data_file())
+        fmt::print("      data file {} ({})\n", escaped(data->path()), human_size(data->size()));
+    fmt::print("      disk {}, file {}, live {} of {} clusters ({})\n", human_size(layer.virtual_size()),
+               human_size(layer.file().size()), usage.live_clusters, usage.clusters, human_size(usage.live_bytes));
+    if (layer.image())
+        for (const qcow2::Snapshot& s : layer.image()->snapshots())
+            fmt::print("      internal snapshot {} {}, disk {}\n", escaped(s.id), in_quotes(s.name), human_size(s.size));
+}
+
+void print_content(const Content& c) {
+    std::string line = c.partition == 0 ? std::string("disk") : fmt::format("partition {}", c.partition);
+    line += fmt::format(", {}", human_size(c.bytes));
+    if (c.partition != 0) line += fmt::format(" at {}", c.offset);
+    if (!c.table.empty()) line += ", partition table " + escaped(c.table);
+    if (!c.part_name.empty()) line += ", name " + in_quotes(c.part_name);
+    if (!c.type.empty()) line += ", " + escaped(c.type);
+    if (!c.label.empty()) line += ", label " + in_quotes(c.label);
+    if (!c.uuid.empty()) line += ", UUID " + escaped(c.uuid);
+    fmt::print("  {}\n", line);
+}
+
+void inspect(const ImageOptions& options, bool json) {
+    qcow2::Chain chain(options.image, options.chain);
+    std::vector<qcow2::Usage> usage;
+    {
+        Progress progress("reading tables", chain.virtual_size());
+        usage = qcow2::survey(chain, [&](std::uint64_t bytes) { progress.add(bytes); });
+    }
+    qcow2::Reader reader(chain);
+    std::vector<std::string> problems;
+    std::vector<Content> content = find_content(reader, chain.virtual_size(), problems);
+
+    const auto& layers = chain.layers();
+    if (json) {
+        Json j;
+        j["image"] = chain.top().file().path();
+        j["virtual_size"] = chain.virtual_size();
+        j["depth"] = layers.size();
+        j["unit"] = chain.unit();
+        j["layers"] = Json::array();
+        for (std::size_t i = layers.size(); i-- > 0;) j["layers"].push_back(layer_json(*layers[i], usage[i]));
+        j["content"] = Json::array();
+        for (const Content& c : content) j["content"].push_back(content_json(c));
+        j["problems"] = problems;
+        fmt::print("{}\n", j.dump(2, ' ', false, Json::error_handler_t::replace));
+        return;
+    }
+    fmt::print("{}\n", escaped(options.image));
+    fmt::print("  disk {} ({} bytes), {} layer{}, top first:\n", human_size(chain.virtual_size()), chain.virtual_size(),
+               layers.size(), layers.size() == 1 ? "" : "s");
+    for (std::size_t i = layers.size(); i-- > 0;) print_layer(*layers[i], usage[i], layers.size() - i);
+    fmt::print("On the disk:\n");
+    for (const Content& c : content) print_content(c);
+    if (content.empty()) fmt::print("  nothing that libblkid knows\n");
+    for (const std::string& p : problems) fmt::print("  not readable: {}\n", p);
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app, Exit&) {
+    CLI::App* command = app.add_subcommand("inspect", "Show the layers of a chain and what is on its disk");
+    auto options = std::make_shared<ImageOptions>();
+    auto json = std::make_shared<bool>(false);
+    add_image_options(*command, *options);
+    command->add_flag("--json", *json, "Print the facts as JSON");
+    command->callback([options, json] { inspect(*options, *json); });
+}
+
+}  // namespace dmchain::commands

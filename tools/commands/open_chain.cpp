@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "commands/open_chain.hpp"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "chain/builder.hpp"
+#include "dm/device.hpp"
+#include "io/text.hpp"
+
+namespace dmchain::commands {
+
+namespace fs = std::filesystem;
+
+std::string chain_file_beside(const std::string& image, const std::string& name) {
+    return (fs::path(Place(image).path()).parent_path() / (name + ".chain")).string();
+}
+
+void build_chain_file(const ImageOptions& image, const std::string& path) {
+    std::error_code none;
+    if (fs::exists(path, none) && !chain::is_chain_file(File(path)))
+        throw failed("{}: exists and is not a chain file: move it away, or name another place with --chain",
+                     escaped(path));
+    const qcow2::Chain chain(image.image, image.chain);
+    chain::BuildOptions options;
+    if (::isatty(STDERR_FILENO))
+        options.progress = [](std::uint64_t done, std::uint64_t all) {
+            fmt::print(stderr, "\rindex: {:3} %", all ? 100 * done / all : 100);
+        };
+    chain::build(chain, path, options);
+    if (options.progress) fmt::print(stderr, "\r             \r");
+}
+
+chain::ChainFile open_for_device(const std::string& path) {
+    chain::ChainFile file{File(path)};
+    allow_open_files(1);
+    file.verify_layers();
+    if (!file.sectors())
+        throw failed("{}: the virtual disk has 0 bytes: there is nothing to make a device of", escaped(path));
+    return file;
+}
+
+void add_cache_option(CLI::App& command, std::optional<std::uint64_t>& bytes) {
+    command
+        .add_option_function<std::uint64_t>(
+            "--index-cache", [&bytes](const std::uint64_t& n) { bytes = n; },
+            "Memory that the target may use for its index, e.g. 64M (default 256M)")
+        ->transform(CLI::AsSizeValue(false))
+        ->type_name("BYTES");
+}
+
+void create_device(const std::string& name, const chain::ChainFile& file, std::optional<std::uint64_t> index_cache,
+                   bool json) {
+    dm::create(name, file.sectors(), dm::table_parameters(file.file().path(), index_cache), true);
+    if (json) {
+        const nlohmann::json out = {{"device", "/dev/mapper/" + name},
+                                    {"chain_file", file.file().path()},
+                                    {"bytes", file.sectors() * 512},
+                                    {"files", file.layers().size()}};
+        fmt::print("{}\n", out.dump(2));
+    } else {
+        fmt::print("/dev/mapper/{}: {}, {} files, read-only; index in {}\n", name, human_size(file.sectors() * 512),
+                   file.layers().size(), escaped(file.file().path()));
+    }
+}
+
+}  // namespace dmchain::commands

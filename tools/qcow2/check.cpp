@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// See check.hpp.
+#include "qcow2/check.hpp"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <memory>
+
+#include "io/text.hpp"
+#include "qcow2/inflate.hpp"
+
+namespace dmchain::qcow2 {
+namespace {
+
+constexpr std::uint64_t piece = std::uint64_t{1} << 30;  // of the virtual disk, between calls of progress
+
+// A set of clusters of a file; its memory follows what is in it, not the size of a sparse file.
+class ClusterSet {
+public:
+    // Returns whether @cluster was in the set already.
+    bool insert(std::uint64_t cluster) {
+        std::uint64_t& word = page(cluster / page_bits)[cluster % page_bits / 64];
+        std::uint64_t bit = std::uint64_t{1} << (cluster % 64);
+        bool was = word & bit;
+        word |= bit;
+        return was;
+    }
+    bool has(std::uint64_t cluster) const {
+        auto p = pages_.find(cluster / page_bits);
+        return p != pages_.end() && (*p->second)[cluster % page_bits / 64] >> (cluster % 64) & 1;
+    }
+    // Calls @f for the clusters in the set, ascending.
+    template <typename F>
+    void each(F f) const {
+        for (const auto& [number, words] : pages_)
+            for (std::uint64_t i = 0; i < page_bits; i++)
+                if ((*words)[i / 64] >> (i % 64) & 1) f(number * page_bits + i);
+    }
+
+private:
+    static constexpr std::uint64_t page_bits = 32768;
+    using Page = std::array<std::uint64_t, page_bits / 64>;
+    Page& page(std::uint64_t number) {
+        if (last_ && last_number_ == number) return *last_;
+        std::unique_ptr<Page>& p = pages_[number];
+        if (!p) p = std::make_unique<Page>();
+        last_ = p.get();
+        last_number_ = number;
+        return *last_;
+    }
+    std::map<std::uint64_t, std::unique_ptr<Page>> pages_;
+    Page* last_ = nullptr;
+    std::uint64_t last_number_ = 0;
+};
+
+class LayerCheck {
+public:
+    LayerCheck(const Image& image, Faults& faults)
+        : image_(image), h_(image.header()), name_(escaped(image.file().path())), scratch_(Faults::Mode::collect), faults_(faults) {}
+
+    void run(FunctionRef<void(std::uint64_t)> progress) {
+        const std::uint64_t size = image_.virtual_size();
+        for (std::uint64_t at = 0; at < size; at += piece) {
+            const std::uint64_t end = std::min(size, at + piece);
+            image_.map(at, end, scratch_, [this](const Extent& e) { extent(e); });
+            progress(end - at);
+        }
+        faults_.take(scratch_.faults);
+        if (!h_.dirty()) refcounts();
+    }
+
+private:
+    void extent(const Extent& e) {
+        if (e.kind == Kind::compressed) {
+            for (std::uint64_t c = e.host >> h_.cluster_bits; c <= (e.host + e.host_bytes - 1) >> h_.cluster_bits; c++) {
+                compressed_.insert(c);
+                if (data_.has(c)) twice(e.guest, c);
+            }
+            inflate(e);
+        } else if (e.kind == Kind::data && !image_.data_file()) {
+            for (std::uint64_t at = 0; at < e.bytes; at += h_.cluster_size() - ((e.host + at) & (h_.cluster_size() - 1))) {
+                std::uint64_t c = (e.host + at) >> h_.cluster_bits;
+                std::uint64_t guest = (e.guest + at) >> h_.cluster_bits;
+                // With subclusters one cluster may come in several extents.
+                if (guest == last_guest_ && c == last_host_) continue;
+                last_guest_ = guest;
+                last_host_ = c;
+                if (data_.insert(c) || compressed_.has(c)) twice(e.guest + at, c);
+            }
+        }
+    }
+
+    void twice(std::uint64_t guest, std::uint64_t cluster) {
+        faults_.add("{}: cluster at {:#x} is used for disk offset {:#x} and for another, expected one use", name_,
+                    cluster << h_.cluster_bits, guest);
+    }
+
+    void inflate(const Extent& e) {
+        stream_.resize(e.host_bytes);
+        out_.resize(h_.cluster_size());
+        image_.file().read(stream_.data(), stream_.size(), e.host);
+        if (!inflate_cluster(h_.compression, stream_.data(), stream_.size(), out_.data(), out_.size()))
+            faults_.add("{}: compressed cluster at {:#x} for disk offset {:#x} cannot be inflated, expected a {} stream of {} bytes",
+                        name_, e.host, e.guest & ~(h_.cluster_size() - 1), name_of(h_.compression), h_.cluster_size());
+    }
+
+    // Every cluster that is used must have a refcount: a writer would give it away otherwise.
+    void refcounts() {
+        data_.each([this](std::uint64_t c) { used(c, "data"); });
+        compressed_.each([this](std::uint64_t c) { used(c, "compressed data"); });
+        for (const Region& r : image_.regions().all())
+            for (std::uint64_t at = r.begin; at < r.end; at += h_.cluster_size())
+                used(at >> h_.cluster_bits, name_of(r.part));
+    }
+
+    void used(std::uint64_t cluster, const char* what) {
+        if (refcount(cluster) == 0)
+            faults_.add("{}: refcount of the cluster at {:#x} ({}) is 0, expected at least 1; repair it with \"qemu-img check -r all\"",
+                        name_, cluster << h_.cluster_bits, what);
+    }
+
+    std::uint64_t refcount(std::uint64_t cluster) {
+        const std::uint64_t per_block = (h_.cluster_size() * 8) >> h_.refcount_order;
+        const std::uint64_t number = cluster / per_block;
+        if (!block_loaded_ || number != block_number_) load(number);
+        if (block_.empty()) return 0;
+        const std::uint64_t i = cluster % per_block;
+        switch (h_.refcount_order) {
+            case 6: return be64(&block_[i * 8]);
+            case 5: return be32(&block_[i * 4]);
+            case 4: return be16(&block_[i * 2]);
+            case 3: return block_[i];
+            default: {  // fewer than 8 bits: the first entry is in the least significant bits
+                const unsigned bits = 1u << h_.refcount_order;
+                return block_[i * bits / 8] >> (i * bits % 8) & ((1u << bits) - 1);
+            }
+        }
+    }
+
+    void load(std::uint64_t number) {
+        block_loaded_ = true;
+        block_number_ = number;
+        block_.clear();
+        if (number >= h_.refcount_table_clusters * h_.cluster_size() / 8) return;
+        unsigned char entry[8];
+        image_.file().read(entry, sizeof entry, h_.refcount_table_offset + number * 8);
+        const std::uint64_t offset = be64(entry);
+        if (offset == 0 || offset % h_.cluster_size() != 0 || offset >= image_.file().size()) return;
+        block_.resize(h_.cluster_size());
+        image_.file().read_padded(block_.data(), block_.size(), offset);
+    }
+
+    const Image& image_;
+    const Header& h_;
+    const std::string name_;
+    Scratch scratch_;
+    Faults& faults_;
+    ClusterSet data_;
+    ClusterSet compressed_;
+    std::uint64_t last_guest_ = ~std::uint64_t{0};
+    std::uint64_t last_host_ = ~std::uint64_t{0};
+    std::vector<unsigned char> stream_;
+    std::vector<unsigned char> out_;
+    std::vector<unsigned char> block_;  // the refcount block at hand; empty: there is none
+    std::uint64_t block_number_ = 0;
+    bool block_loaded_ = false;
+};
+
+}  // namespace
+
+void check_layer(const Layer& layer, Faults& faults, FunctionRef<void(std::uint64_t)> progress) {
+    if (layer.image())
+        LayerCheck(*layer.image(), faults).run(progress);
+    else
+        progress(layer.virtual_size());
+}
+
+}  // namespace dmchain::qcow2
