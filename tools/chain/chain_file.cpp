@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "chain/chain_file.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "io/error.hpp"
+#include "io/text.hpp"
+
+namespace dmchain::chain {
+
+namespace {
+
+// @base: byte of the file at which the structure that was checked begins.
+Error fault_error(const File& file, std::uint64_t base, const chain_fault& f) {
+    return damaged("{}: at byte {}: {} is {}, expected {}{}{}: build it anew with 'dmchain create' or 'dmchain table'",
+                   escaped(file.path()), base + f.at, f.what, f.found, f.bound, *f.bound ? " " : "", f.expected);
+}
+
+}  // namespace
+
+bool is_chain_file(const File& file) {
+    std::array<char, 8> magic{};
+    if (file.size() < magic.size()) return false;
+    file.read(magic.data(), magic.size(), 0);
+    return std::memcmp(magic.data(), CHAIN_MAGIC, magic.size()) == 0;
+}
+
+ChainFile::ChainFile(File file) : file_(std::move(file)) {
+    chain_fault fault{};
+    if (file_.size() < sizeof super_)
+        throw damaged("{}: {} bytes: a chain file has at least {}", escaped(file_.path()), file_.size(), sizeof super_);
+    file_.read(&super_, sizeof super_, 0);
+    if (!chain_check_super(&super_, file_.size(), &fault)) throw fault_error(file_, 0, fault);
+
+    const std::uint64_t at = chain_le64(super_.layer_offset);
+    const std::size_t count = chain_le32(super_.layer_count), strings = chain_le32(super_.string_bytes);
+    std::vector<std::byte> table(count * sizeof(chain_layer) + strings);
+    file_.read(table.data(), table.size(), at);
+    if (!chain_check_layers(&super_, table.data(), &fault)) throw fault_error(file_, at, fault);
+    layers_.resize(count);
+    std::memcpy(layers_.data(), table.data(), count * sizeof(chain_layer));
+    strings_.assign(reinterpret_cast<const char*>(table.data()) + count * sizeof(chain_layer), strings);
+
+    for (const auto& l : layers_) {
+        const std::size_t id = chain_le16(l.id);
+        if (id >= layer_bytes_.size()) layer_bytes_.resize(id + 1);
+        if (std::exchange(layer_bytes_[id], chain_le64(l.bytes)))
+            throw damaged("{}: layer id {} is given twice: build it anew with 'dmchain create' or 'dmchain table'",
+                          escaped(file_.path()), id);
+    }
+    geometry_.sectors = chain_le64(super_.sectors);
+    geometry_.cluster_shift = super_.cluster_shift;
+    geometry_.subblock_shift = super_.subblock_shift;
+    geometry_.clusters = chain_clusters(geometry_.sectors, geometry_.cluster_shift);
+    geometry_.file_bytes = chain_le64(super_.file_bytes);
+    geometry_.ids = static_cast<unsigned>(layer_bytes_.size());
+    geometry_.layer_bytes = reinterpret_cast<const __u64*>(layer_bytes_.data());
+}
+
+std::string ChainFile::path(const chain_layer& layer) const {
+    return strings_.substr(chain_le32(layer.path_offset), chain_le16(layer.path_bytes));
+}
+
+void ChainFile::walk(std::uint64_t entry, unsigned level, std::uint64_t first) const {
+    std::vector<std::uint64_t> words(chain_entry_layer(entry) * 512ul / sizeof(std::uint64_t));
+    const auto bytes = static_cast<std::uint32_t>(words.size() * sizeof(std::uint64_t));
+    const std::uint64_t at = chain_entry_pos(entry) << 9;
+    chain_fault fault{};
+    file_.read(words.data(), bytes, at);
+    if (!chain_check_node(&geometry_, words.data(), bytes, level, first, &fault)) throw fault_error(file_, at, fault);
+    if (!level) return;
+
+    chain_node head;
+    std::memcpy(&head, words.data(), sizeof head);
+    const std::uint32_t count = chain_le16(head.count_minus_1) + 1u;
+    const auto* starts = reinterpret_cast<const std::uint16_t*>(words.data() + sizeof head / 8 + count);
+    for (std::uint32_t i = 0; i < count; i++) {
+        const std::uint64_t child = chain_le64(words[sizeof head / 8 + i]);
+        const std::uint64_t number = head.form == CHAIN_FORM_RUNS ? chain_le16(starts[i]) : i;
+        if (chain_entry_kind(child) == CHAIN_NODE) walk(child, level - 1, first + (number << chain_level_shift(level)));
+    }
+}
+
+void ChainFile::verify_index() const {
+    const std::uint64_t root = chain_le64(super_.root);
+    if (chain_entry_kind(root) == CHAIN_HOLE) return;
+    chain_fault fault{};
+    chain_node none{};
+    none.level = CHAIN_LEVELS - 1;
+    if (!chain_check_entry(&geometry_, &none, root, offsetof(chain_super, root), false, &fault))
+        throw fault_error(file_, 0, fault);
+    walk(root, CHAIN_LEVELS - 1, 0);
+}
+
+void ChainFile::verify_layers() const {
+    for (const auto& l : layers_) {
+        const std::string name = path(l);
+        const File now{name};
+        const Identity& who = now.identity();
+        const char* what = nullptr;
+        std::string found, expected;
+        const auto differs = [&](const char* of, std::uint64_t is, std::uint64_t was) {
+            if (what || is == was) return;
+            what = of;
+            found = std::to_string(is);
+            expected = std::to_string(was);
+        };
+        differs("block device (1) or file (0)", who.block_device, l.type == CHAIN_LAYER_DEVICE);
+        differs("size", who.bytes, chain_le64(l.bytes));
+        if (!who.block_device) {
+            differs("inode", who.inode, chain_le64(l.inode));
+            differs("time of modification", static_cast<std::uint64_t>(who.mtime_sec), chain_le64(l.mtime_sec));
+            differs("time of modification, nanoseconds", who.mtime_nsec, chain_le32(l.mtime_nsec));
+        }
+        if (!what && chain_le32(l.flags) & CHAIN_LAYER_HAS_HEAD_CRC) {
+            std::array<std::byte, 4096> head{};
+            const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(head.size(), who.bytes));
+            now.read(head.data(), n, 0);
+            differs("checksum of its beginning", chain_crc32c_more(0, head.data(), n), chain_le32(l.head_crc));
+        }
+        if (what)
+            throw failed("{}: {} is {}, the chain file {} was built from {}: if the layer is right, build the "
+                         "chain file anew with 'dmchain create' or 'dmchain table'",
+                         escaped(name), what, found, escaped(file_.path()), expected);
+    }
+}
+
+}  // namespace dmchain::chain

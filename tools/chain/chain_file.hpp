@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// A chain file as read: superblock and layer table checked, the index on demand. Used by activate,
+// table, status and the tests; the fuzzer feeds it anything.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "chain/format.hpp"
+#include "io/file.hpp"
+
+namespace dmchain::chain {
+
+class ChainFile {
+public:
+    // Throws failed() if it cannot be read, damaged() with place, found and expected if it is not a sound one.
+    explicit ChainFile(File file);
+
+    const File& file() const { return file_; }
+    const chain_super& super() const { return super_; }
+    const std::vector<chain_layer>& layers() const { return layers_; }  // base first
+    std::string path(const chain_layer& layer) const;
+    std::uint64_t sectors() const { return geometry_.sectors; }
+
+    // Reads and checks every node of the index; throws damaged() for the first that is wrong.
+    void verify_index() const;
+
+    // Compares every layer with the file that has its path now: size, inode, time of modification, first bytes
+    // of a device. Throws failed() for the first that is missing or another. The target does the same at load, but
+    // can only log it.
+    void verify_layers() const;
+
+private:
+    void walk(std::uint64_t entry, unsigned level, std::uint64_t first) const;
+
+    File file_;
+    chain_super super_{};
+    std::vector<chain_layer> layers_;
+    std::string strings_;
+    std::vector<std::uint64_t> layer_bytes_;
+    chain_geometry geometry_{};
+};
+
+// Whether the file begins like a chain file.
+bool is_chain_file(const File& file);
+
+}  // namespace dmchain::chain

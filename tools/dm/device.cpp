@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "dm/device.hpp"
+
+#include <libdevmapper.h>
+#include <linux/dm-ioctl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+#include "io/error.hpp"
+#include "io/text.hpp"
+
+namespace dmchain::dm {
+
+namespace {
+
+constexpr const char* target = "chain";
+
+// libdevmapper reports through a callback: keep the last error for the one line that we print.
+std::string last_error;
+
+void note_error(int level, const char*, int, int, const char* format, ...) {
+    if ((level & 7) > 3) return;  // the level proper, as of syslog: 3 is an error, the rest are flags
+    char line[1024];
+    va_list args;
+    va_start(args, format);
+    std::vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    last_error = line;
+}
+
+struct TaskEnd {
+    void operator()(dm_task* t) const { dm_task_destroy(t); }
+};
+using Task = std::unique_ptr<dm_task, TaskEnd>;
+
+Error dm_failed(const std::string& name, const char* doing) {
+    const std::string why = last_error.empty() ? std::strerror(errno) : last_error;
+    return failed("{}: cannot {}: {}", escaped(name), doing, escaped(why));
+}
+
+Task make_task(int type, const std::string& name) {
+    dm_log_with_errno_init(note_error);
+    last_error.clear();
+    Task t(dm_task_create(type));
+    if (!t || (!name.empty() && !dm_task_set_name(t.get(), name.c_str()))) throw dm_failed(name, "prepare a request");
+    return t;
+}
+
+// Waits for udev where it runs; without it libdevmapper makes the nodes itself.
+void run_and_settle(dm_task* t, const std::string& name, const char* doing) {
+    std::uint32_t cookie = 0;
+    const bool udev = dm_udev_get_sync_support() && !std::getenv("DM_DISABLE_UDEV");
+    if (udev && !dm_task_set_cookie(t, &cookie, 0)) throw dm_failed(name, doing);
+    const bool ok = dm_task_run(t);
+    const Error error = ok ? Error(Exit::done, "") : dm_failed(name, doing);
+    if (udev)
+        dm_udev_wait(cookie);
+    else
+        dm_task_update_nodes();
+    if (!ok) throw error;
+}
+
+// Calls @use(start, length, type, parameters) for each target of the table or status @t.
+template <typename Use>
+void each_target(dm_task* t, Use use) {
+    void* next = nullptr;
+    do {
+        std::uint64_t start = 0, length = 0;
+        char *type = nullptr, *params = nullptr;
+        next = dm_get_next_target(t, next, &start, &length, &type, &params);
+        if (type) use(start, length, type, params ? params : "");
+    } while (next);
+}
+
+struct Line {
+    std::uint64_t length = 0;
+    std::string parameters;
+};
+
+// The one chain target of the device: its table (@table) or status line.
+Line line(const std::string& name, bool table) {
+    const Task t = make_task(table ? DM_DEVICE_TABLE : DM_DEVICE_STATUS, name);
+    if (!dm_task_run(t.get())) throw dm_failed(name, table ? "read its table" : "read its status");
+    dm_info info{};
+    if (!dm_task_get_info(t.get(), &info) || !info.exists)
+        throw failed("{}: there is no such device; 'dmchain ls' lists those there are", escaped(name));
+    std::optional<Line> found;
+    each_target(t.get(), [&](std::uint64_t, std::uint64_t length, const char* type, const char* params) {
+        if (std::string_view(type) == target) found = Line{length, params};
+    });
+    if (!found) throw failed("{}: the device has no chain target; 'dmchain ls' lists those that have", escaped(name));
+    return *found;
+}
+
+}  // namespace
+
+void check_name(const std::string& name) {
+    if (name.empty() || name.size() >= DM_NAME_LEN || name.find('/') != std::string::npos || name == "." || name == "..")
+        throw Error(Exit::usage, fmt::format("{}: a device name has 1 to {} bytes and no '/'", in_quotes(name), DM_NAME_LEN - 1));
+}
+
+std::string table_parameters(const std::string& chain_file, std::optional<std::uint64_t> index_cache) {
+    // The table line is split at blanks; device-mapper takes a backslash before one.
+    std::string quoted;
+    for (const char c : chain_file) {
+        if (c == ' ' || c == '\\' || c == '\t') quoted += '\\';
+        quoted += c;
+    }
+    return index_cache ? fmt::format("{} 2 index_cache {}", quoted, *index_cache) : quoted;
+}
+
+void create(const std::string& name, std::uint64_t sectors, const std::string& params, bool read_only) {
+    check_name(name);
+    const Task t = make_task(DM_DEVICE_CREATE, name);
+    if (!dm_task_add_target(t.get(), 0, sectors, target, params.c_str())) throw dm_failed(name, "prepare its table");
+    if (read_only && !dm_task_set_ro(t.get())) throw dm_failed(name, "make it read-only");
+    run_and_settle(t.get(), name, "create the device (the kernel log has the reason)");
+}
+
+void remove(const std::string& name) {
+    line(name, true);
+    const Task t = make_task(DM_DEVICE_REMOVE, name);
+    dm_task_retry_remove(t.get());
+    run_and_settle(t.get(), name, "remove the device");
+}
+
+namespace {
+
+dm_info look_at(const std::string& name) {
+    const Task t = make_task(DM_DEVICE_INFO, name);
+    dm_info info{};
+    if (!dm_task_run(t.get()) || !dm_task_get_info(t.get(), &info)) throw dm_failed(name, "look at the device");
+    return info;
+}
+
+}  // namespace
+
+bool exists(const std::string& name) { return look_at(name).exists != 0; }
+
+Device find(const std::string& name) {
+    const dm_info info = look_at(name);
+    if (!info.exists) throw failed("{}: there is no such device; 'dmchain ls' lists those there are", escaped(name));
+    return {name, info.major, info.minor, info.open_count, info.read_only != 0, info.suspended != 0};
+}
+
+std::vector<Device> list() {
+    const Task t = make_task(DM_DEVICE_LIST, "");
+    if (!dm_task_run(t.get())) throw dm_failed("device-mapper", "list the devices");
+    std::vector<Device> out;
+    const dm_names* n = dm_task_get_names(t.get());
+    if (!n || !n->dev) return out;
+    for (std::uint32_t next = 0;; n = reinterpret_cast<const dm_names*>(reinterpret_cast<const char*>(n) + next)) {
+        const Task table = make_task(DM_DEVICE_TABLE, n->name);
+        bool chain = false;
+        // A device may go away between the two requests.
+        if (dm_task_run(table.get()))
+            each_target(table.get(), [&](std::uint64_t, std::uint64_t, const char* type, const char*) {
+                chain |= std::string_view(type) == target;
+            });
+        if (chain) out.push_back(find(n->name));
+        next = n->next;
+        if (!next) break;
+    }
+    std::sort(out.begin(), out.end(), [](const Device& a, const Device& b) { return a.name < b.name; });
+    return out;
+}
+
+std::string parameters(const std::string& name) { return line(name, true).parameters; }
+
+Status status(const std::string& name) {
+    const Line l = line(name, false);
+    Status s;
+    s.sectors = l.length;
+    unsigned long long v[15] = {};
+    char active[16] = "", mode[16] = "", check[32] = "";
+    const int n = std::sscanf(l.parameters.c_str(),
+                              "%llu %llu %llu %15s %15s %31s %llu/%llu %llu %llu %llu/%llu %llu %llu %llu %llu %llu",
+                              &v[0], &v[1], &v[2], active, mode, check, &v[3], &v[4], &v[5], &v[6], &v[7], &v[8],
+                              &v[9], &v[10], &v[11], &v[12], &v[13]);
+    if (n != 17) throw failed("{}: the target's status is not what this tool knows: {}", escaped(name), escaped(l.parameters));
+    s.cluster_sectors = v[0];
+    s.subblock_sectors = v[1];
+    s.depth = v[2];
+    s.active = active;
+    s.mode = mode;
+    s.needs_check = check;
+    s.nodes_resident = v[3];
+    s.nodes_total = v[4];
+    s.index_bytes = v[5];
+    s.index_limit = v[6];
+    s.clusters_allocated = v[7];
+    s.clusters_total = v[8];
+    s.commits = v[9];
+    s.log_bytes = v[10];
+    s.hits = v[11];
+    s.misses = v[12];
+    s.compressed_reads = v[13];
+    return s;
+}
+
+}  // namespace dmchain::dm
