@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The front door. `make help` lists the targets. On Debian 12, as root, `make check`, `make bench` and
+# `make demo` each install and fetch what they need; `make` builds with what is there.
+
+BUILD := build
+KERNEL ?= $(shell uname -r)
+KDIR ?= /lib/modules/$(KERNEL)/build
+JOBS := $(shell nproc)
+# The machines of tests/vm/common.sh that `make check` uses.
+CHECK_MACHINES := uml-debug qemu-6.1 qemu-6.12
+MACHINES := uml $(CHECK_MACHINES)
+
+.PHONY: all
+all: tools module
+
+.PHONY: help
+help:
+	@echo 'make                dmchain (build/dmchain) and, for the kernel of KDIR, kernel/dm-chain.ko'
+	@echo '     tools, module  one of the two; KDIR=$(KDIR)'
+	@echo 'make install        installs both (DESTDIR, KDIR)'
+	@echo 'make check          builds all, and runs the tests (under 30 minutes on two processors)'
+	@echo 'make check-long     the same with the tests that take longer'
+	@echo 'make bench          measures: JSON and a table'
+	@echo 'make demo           a chain of 1000 layers as one device (IMAGE=top.qcow2: your own)'
+	@echo 'make lint           sparse, checkpatch, clang-format'
+	@echo 'make modules-all    dm-chain.ko for every test machine, in build/kernel-*/'
+	@echo 'make packages       installs the packages that all this needs (Debian 12, as root)'
+	@echo 'make clean          removes build/ (not the cache, $${DMCHAIN_CACHE:-/var/cache/dm-chain})'
+
+.PHONY: tools
+tools:
+	@command -v cmake >/dev/null || { echo 'make: cmake is not installed; as root, run: make packages'; exit 1; }
+	cmake -S . -B $(BUILD)
+	cmake --build $(BUILD) -j$(JOBS)
+
+.PHONY: module
+module:
+	@[ -e $(KDIR)/Makefile ] || { \
+	    echo 'make: $(KDIR) has no kernel headers: install linux-headers-$(KERNEL), or name another' \
+	         'kernel with KDIR=/usr/src/linux-headers-..., or build without the module: make tools'; exit 1; }
+	$(MAKE) -C $(KDIR) M=$(CURDIR) W=1 modules
+
+.PHONY: install
+install: all
+	cmake --install $(BUILD) $(if $(DESTDIR),--prefix $(DESTDIR)/usr)
+	$(MAKE) -C $(KDIR) M=$(CURDIR) $(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR)) modules_install
+
+.PHONY: packages
+packages:
+	tests/vm/packages
+
+.PHONY: uml-%
+uml-%: packages
+	tests/vm/uml $*
+
+.PHONY: module-for-%
+module-for-%: packages
+	tests/vm/module $*
+module-for-uml: uml-uml
+module-for-uml-debug: uml-uml-debug
+
+.PHONY: modules-all
+modules-all: $(MACHINES:%=module-for-%)
+
+# What the tests need; the packages come before the tools are built.
+.PHONY: check-build
+check-build: $(CHECK_MACHINES:%=module-for-%)
+	$(MAKE) tools
+
+.PHONY: check
+check: check-build
+	ctest --test-dir $(BUILD) --output-on-failure -j$(JOBS) -LE long
+
+.PHONY: check-long
+check-long: check-build
+	ctest --test-dir $(BUILD) --output-on-failure -j$(JOBS)
+
+.PHONY: bench
+bench: module-for-uml
+	$(MAKE) tools
+	tests/bench/run
+
+.PHONY: demo
+demo: module-for-qemu-6.12
+	$(MAKE) tools
+	tests/demo/run $(IMAGE)
+
+.PHONY: lint
+lint: packages
+	tests/lint/run
+
+.PHONY: clean
+clean:
+	rm -rf $(BUILD)
+	find kernel \( -name '*.o' -o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' -o -name '.*.cmd' \) -delete
+	rm -f modules.order Module.symvers .modules.order.cmd .Module.symvers.cmd kernel/modules.order
