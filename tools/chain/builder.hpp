@@ -7,21 +7,15 @@
 #include <functional>
 #include <string>
 
+#include "chain/writer.hpp"
 #include "qcow2/chain.hpp"
 
 namespace dmchain::chain {
 
 struct BuildOptions {
     unsigned threads = 0;  // 0: one for each processor
-    // Called from the building thread now and then: clusters done, of all.
+    // Called now and then by the thread that called build(): clusters done, of all.
     std::function<void(std::uint64_t, std::uint64_t)> progress;
-};
-
-struct BuildResult {
-    std::uint64_t sectors = 0;     // of the virtual disk
-    std::uint64_t nodes = 0;       // in the chain file
-    std::uint64_t clusters = 0;    // that some layer has
-    std::uint64_t file_bytes = 0;  // of the chain file
 };
 
 // Writes the chain file @path anew: under a temporary name, superblock last, then renamed. On an error

@@ -23,6 +23,7 @@ struct LayerTable {
     std::string strings;
     std::vector<LayerIds> ids;
 
+    LayerTable() = default;
     explicit LayerTable(const qcow2::Chain& chain);
     // Records and strings as they stand in the file.
     std::vector<std::byte> bytes() const;

@@ -76,17 +76,22 @@ private:
 
     File open_named(const std::string& image, const char* what, const std::string& path) {
         std::optional<Place> place;
-        try {
-            place.emplace(path);
-        } catch (const Error& e) {
-            throw failed("{}: its {} cannot be used: {}", escaped(image), what, e.what());
-        }
+        std::optional<File> opened;
+        auto use = [&](auto& to, const auto& from) {
+            try {
+                to.emplace(from);
+            } catch (const Error& e) {
+                throw failed("{}: its {} cannot be used: {}", escaped(image), what, e.what());
+            }
+        };
+        use(place, path);
         if (!policy_.allows(place->path()))
             throw failed("{}: its {} {} is outside the folder of the image on top; if you trust it, use \"--allow {}\"",
                          escaped(image), what, in_quotes(place->path()), escaped(folder_of(place->path()) == "/dev"
                                                                                   ? place->path()
                                                                                   : folder_of(place->path())));
-        File file(*place);
+        use(opened, *place);
+        File& file = *opened;
         if (files_.size() >= Chain::max_files)
             throw failed("{}: its {} would be file {} of the chain, expected at most {}", escaped(image), what,
                          files_.size() + 1, Chain::max_files);
@@ -95,7 +100,7 @@ private:
             throw damaged("{}: its {} {} is in the chain already (named by {}), expected a chain without loops",
                           escaped(image), what, in_quotes(file.path()), before->empty() ? "the command" : *before);
         named_by_.push_back(escaped(image));
-        return file;
+        return std::move(file);
     }
 
     // Where a file was named that is in the chain already, or nullptr if @file is new.

@@ -28,6 +28,9 @@ public:
     }
 
     Header read() {
+        if (file_.size() < v2_header_bytes)
+            throw damaged("{}: is {} bytes long, expected at least the {} bytes of a qcow2 header", name_,
+                          file_.size(), v2_header_bytes);
         if (be32(at(0)) != magic)
             throw damaged("{}: is not a qcow2 image: magic at offset 0 is {:#010x}, expected {:#010x}", name_, be32(at(0)),
                           magic);
@@ -46,9 +49,6 @@ private:
     const unsigned char* at(std::size_t offset) const { return start_.data() + offset; }
 
     void fields() {
-        if (file_.size() < v2_header_bytes)
-            throw damaged("{}: is {} bytes long, expected at least the {} bytes of a qcow2 header", name_,
-                          file_.size(), v2_header_bytes);
         h_.version = be32(at(4));
         if (h_.version != 2 && h_.version != 3)
             throw failed("{}: qcow2 version at offset 4 is {}, expected 2 or 3", name_, h_.version);
@@ -158,7 +158,7 @@ private:
         h_.bitmap_directory_offset = be64(data + 16);
         check_aligned("bitmap directory", e.at + 16, h_.bitmap_directory_offset);
         if (h_.bitmap_directory_bytes > 64u << 20)
-            throw damaged("{}: size of the bitmap directory at offset {:#x} is {}, expected at most {}", name_, e.at + 8,
+            throw damaged("{}: size of the bitmap directory at offset {} is {}, expected at most {}", name_, e.at + 8,
                           h_.bitmap_directory_bytes, 64u << 20);
         check_in_file("bitmap directory", h_.bitmap_directory_offset, h_.bitmap_directory_bytes);
     }
@@ -205,7 +205,7 @@ private:
 
     void check_aligned(const char* what, std::uint64_t field, std::uint64_t offset) const {
         if (offset % h_.cluster_size() != 0 || offset == 0)
-            throw damaged("{}: offset of the {} at offset {:#x} is {:#x}, expected a multiple of the cluster size {}{}",
+            throw damaged("{}: offset of the {} at offset {} is {:#x}, expected a multiple of the cluster size {}{}",
                           name_, what, field, offset, h_.cluster_size(), offset == 0 ? ", not 0" : "");
     }
 
