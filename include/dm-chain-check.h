@@ -286,6 +286,9 @@ static inline bool chain_check_entry(const struct chain_geometry *g, const struc
 			break;
 		if (!layer)
 			return chain_fault_set(f, "sectors of a child node", at, layer, "at least", 1);
+		if (layer > CHAIN_MAX_NODE_BYTES >> CHAIN_SECTOR_SHIFT)
+			return chain_fault_set(f, "sectors of a child node", at, layer, "at most",
+					       CHAIN_MAX_NODE_BYTES >> CHAIN_SECTOR_SHIFT);
 		if (((pos + layer) << CHAIN_SECTOR_SHIFT) > g->file_bytes)
 			return chain_fault_set(f, "end of a child node", at,
 					       (pos + layer) << CHAIN_SECTOR_SHIFT, "at most",
@@ -362,6 +365,9 @@ static inline bool chain_check_node(const struct chain_geometry *g, const void *
 			if (!i && s)
 				return chain_fault_set(f, "start of the first run", at, s, "", 0);
 			next = i + 1 < count ? chain_le16(start[i + 1]) : children;
+			if (next > children)
+				return chain_fault_set(f, "start of a run", at + 2, next, "at most",
+						       children - 1);
 			if (next <= s)
 				return chain_fault_set(f, "start of a run", at, s, "at most", next - 1);
 			kind = chain_entry_kind(chain_le64(entry[i]));

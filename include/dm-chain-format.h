@@ -55,7 +55,7 @@
  * words. FINE        (leaf) sector = index, in the node's auxiliary words, of one entry for each
  * subblock. NODE        (middle, root) child node: sector = its place in the chain file, in
  * sectors; layer =
- *             its length in sectors (1..65535).
+ *             its length in sectors (1..8192: CHAIN_MAX_NODE_BYTES).
  */
 #define CHAIN_KIND_BITS		3
 #define CHAIN_KIND_MASK		7ull

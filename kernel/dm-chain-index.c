@@ -698,7 +698,8 @@ static int chain_index_open_root(struct chain_index *ix, char **error)
 {
 	u64 root = le64_to_cpu(ix->cf->super->root);
 	u64 span = (u64)CHAIN_FANOUT * CHAIN_FANOUT << ix->cluster_sector_shift;
-	struct chain_node *n;
+	struct chain_node none = {}, *n;
+	struct chain_fault fault;
 	size_t bytes = 0;
 	int r;
 	u32 i;
@@ -708,12 +709,10 @@ static int chain_index_open_root(struct chain_index *ix, char **error)
 			ix->root[i] = CHAIN_HOLE;
 		return 0;
 	}
-	if (chain_entry_kind(root) != CHAIN_NODE ||
-	    (chain_entry_pos(root) + chain_entry_layer(root)) << SECTOR_SHIFT >
-		    ix->cf->geometry.file_bytes ||
-	    !chain_entry_layer(root)) {
-		DMERR("%s: at byte %zu: entry of the root is %llx", ix->cf->path,
-		      offsetof(struct chain_super, root), root);
+	none.level = CHAIN_LEVELS - 1;
+	if (!chain_check_entry(&ix->cf->geometry, &none, root, offsetof(struct chain_super, root),
+			       false, &fault)) {
+		chain_log_fault(ix->cf, 0, &fault);
 		*error = "Chain file has a damaged root of the index";
 		return -EINVAL;
 	}

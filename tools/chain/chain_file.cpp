@@ -31,6 +31,8 @@ ChainFile::ChainFile(File file) : file_(std::move(file)) {
     chain_fault fault{};
     if (file_.size() < sizeof super_)
         throw damaged("{}: {} bytes: a chain file has at least {}", escaped(file_.path()), file_.size(), sizeof super_);
+    if (!is_chain_file(file_))
+        throw damaged("{}: not a chain file: it does not begin with \"DMCHAIN\"", escaped(file_.path()));
     file_.read(&super_, sizeof super_, 0);
     if (!chain_check_super(&super_, file_.size(), &fault)) throw fault_error(file_, 0, fault);
 

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# For the tests of the target, which run inside a test machine: sourced after "set -euo pipefail".
+export DM_DISABLE_UDEV=1
+failures=0
+DMCHAIN=${DMCHAIN_BIN:?the folder with the built programs}/dmchain
+
+fail() {
+    echo "FAILED: $*" >&2
+    failures=$((failures + 1))
+}
+
+# Kernel messages since the last call.
+log_mark() { log_lines=$(dmesg | wc -l); }
+log_since() { dmesg | tail -n +$((log_lines + 1)); }
+
+dm() { dmsetup --noudevsync --noudevrules "$@"; }
+
+# The table line must be refused: refused NAME "TABLE LINE" "text in the kernel log"
+refused() {
+    log_mark
+    if dm create --readonly x --table "$2" 2>/dev/null; then
+        fail "$1: the table '$2' was accepted"
+        dm remove x
+    fi
+    dmsetup info x >/dev/null 2>&1 && dm remove x
+    log_since | grep -qF -- "$3" || fail "$1: no '$3' in the log: $(log_since)"
+}
+
+finish() {
+    [ $failures = 0 ] || { echo "$failures failures"; exit 1; }
+    echo "all well"
+}
