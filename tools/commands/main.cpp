@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <exception>
+#include <iostream>
 #include <new>
 
 #include "commands/registry.hpp"
@@ -29,9 +30,10 @@ int run(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
-        return app.exit(e) == 0 ? 0 : static_cast<int>(Exit::usage);
+        if (app.exit(e) != 0) status = Exit::usage;  // else it was --help
     }
-    if (std::fflush(stdout) != 0) return leave(Exit::failed, "cannot write to standard output");
+    std::cout.flush();
+    if (!std::cout || std::fflush(stdout) != 0) return leave(Exit::failed, "cannot write to standard output");
     return static_cast<int>(status);
 }
 

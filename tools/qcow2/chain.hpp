@@ -50,9 +50,9 @@ private:
 };
 
 struct ChainOptions {
-    std::vector<std::string> allow;      // folders besides the top image's own; see policy.hpp
+    std::vector<std::string> allow{};    // folders besides the top image's own; see policy.hpp
     bool assume_raw = false;             // a backing file without declared format and magic is raw
-    std::optional<std::string> snapshot; // id or name of an internal snapshot of the top image
+    std::optional<std::string> snapshot{};  // id or name of an internal snapshot of the top image
 };
 
 class Chain {

@@ -13,7 +13,7 @@
 namespace dmchain::qcow2 {
 namespace {
 
-constexpr std::uint64_t piece = std::uint64_t{1} << 30;  // of the virtual disk, between calls of progress
+constexpr std::uint64_t min_piece = std::uint64_t{1} << 30;  // of the virtual disk, between calls of progress
 
 // A set of clusters of a file; its memory follows what is in it, not the size of a sparse file.
 class ClusterSet {
@@ -61,6 +61,8 @@ public:
 
     void run(FunctionRef<void(std::uint64_t)> progress) {
         const std::uint64_t size = image_.virtual_size();
+        // At least an L2 table's worth, so that a disk of exabytes takes no more turns than its L1 table has entries.
+        const std::uint64_t piece = std::max(min_piece, h_.l2_span());
         for (std::uint64_t at = 0; at < size; at += piece) {
             const std::uint64_t end = std::min(size, at + piece);
             image_.map(at, end, scratch_, [this](const Extent& e) { extent(e); });

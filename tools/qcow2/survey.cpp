@@ -8,7 +8,7 @@ namespace dmchain::qcow2 {
 namespace {
 
 // Done in pieces of the disk, so that what is remembered of a piece stays small.
-constexpr std::uint64_t piece = std::uint64_t{8} << 30;
+constexpr std::uint64_t min_piece = std::uint64_t{8} << 30;
 
 struct Range {
     std::uint64_t begin;
@@ -41,6 +41,8 @@ std::vector<Usage> survey(const Chain& chain, FunctionRef<void(std::uint64_t)> p
     Scratch scratch;
     std::vector<Range> open;   // ranges that no layer so far defines, ascending
     std::vector<Range> below;  // what the layer at hand leaves of them
+    // At least an L2 table's worth, so that a disk of exabytes takes no more turns than its L1 table has entries.
+    const std::uint64_t piece = std::max(min_piece, chain.top().image()->header().l2_span());
     for (std::uint64_t at = 0; at < chain.virtual_size(); at += piece) {
         const std::uint64_t end = std::min(chain.virtual_size(), at + piece);
         open.assign(1, {at, end});

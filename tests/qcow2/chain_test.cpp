@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Chains: which files may be named and which not, loops, formats that are not declared, depth, and what
+// the index builder asks of a chain.
+#include "qcow2/chain.hpp"
+
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "support/folder.hpp"
+#include "support/image_maker.hpp"
+
+namespace dmchain::test {
+namespace {
+
+using qcow2::Chain;
+using qcow2::ChainOptions;
+using qcow2::Format;
+
+std::string error_of(const std::string& top, const ChainOptions& options = {}) {
+    try {
+        Chain chain(top, options);
+    } catch (const Error& e) {
+        return fmt::format("{} {}", static_cast<int>(e.code()), e.what());
+    }
+    return "none";
+}
+
+std::string over(const std::string& backing, const std::string& format = "qcow2") {
+    return Maker({.backing = backing, .backing_format = format}).bytes;
+}
+
+// Sets DMCHAIN_CONF for its lifetime.
+struct Configuration {
+    explicit Configuration(const std::string& path) { ::setenv("DMCHAIN_CONF", path.c_str(), 1); }
+    ~Configuration() { ::unsetenv("DMCHAIN_CONF"); }
+};
+
+}  // namespace
+
+TEST_CASE("chain: what the index builder asks") {
+    Folder folder;
+    folder.write("base.raw", std::string(10001, 'r'));
+    folder.write("mid.qcow2", Maker({.cluster_bits = 14, .extended_l2 = true, .backing = "base.raw", .backing_format = "raw"}).bytes);
+    folder.write("data.raw", std::string(65536, 'd'));
+    folder.write("top.qcow2", Maker({.backing = "mid.qcow2", .backing_format = "qcow2", .data_file = "data.raw"}).bytes);
+    Chain chain(folder / "top.qcow2", {});
+    REQUIRE(chain.layers().size() == 3);
+    const qcow2::Layer& base = *chain.layers()[0];
+    CHECK(base.format() == Format::raw);
+    CHECK(base.image() == nullptr);
+    CHECK(base.data_file() == nullptr);
+    CHECK(base.cluster_bits() == 0);
+    CHECK(base.virtual_size() == 10240);
+    CHECK(base.file().size() == 10001);
+    CHECK(base.file().path() == folder / "base.raw");
+    const qcow2::Layer& mid = *chain.layers()[1];
+    CHECK(mid.format() == Format::qcow2);
+    CHECK(mid.cluster_bits() == 14);
+    CHECK(mid.unit() == 512);
+    CHECK(mid.virtual_size() == 16 << 14);
+    const qcow2::Layer& top = *chain.layers()[2];
+    CHECK(&chain.top() == &top);
+    CHECK(top.unit() == 4096);
+    REQUIRE(top.data_file() != nullptr);
+    CHECK(top.data_file()->path() == folder / "data.raw");
+    CHECK(top.data_file()->size() == 65536);
+    CHECK(top.file().identity().inode != top.data_file()->identity().inode);
+    CHECK(chain.virtual_size() == 65536);
+    CHECK(chain.unit() == 512);
+
+    qcow2::Scratch scratch;
+    std::vector<qcow2::Extent> extents;
+    base.map(512, 1 << 20, scratch, [&](const qcow2::Extent& e) { extents.push_back(e); });
+    REQUIRE(extents.size() == 1);
+    CHECK(extents[0].guest == 512);
+    CHECK(extents[0].host == 512);
+    CHECK(extents[0].bytes == 10240 - 512);
+    CHECK(extents[0].kind == qcow2::Kind::data);
+    base.map(10240, 1 << 20, scratch, [&](const qcow2::Extent&) { FAIL("past the end"); });
+}
+
+TEST_CASE("chain: loops of every length are refused") {
+    Folder folder;
+    folder.write("a.qcow2", over("b.qcow2"));
+    folder.write("b.qcow2", over("c.qcow2"));
+    folder.write("c.qcow2", over("link.qcow2"));
+    REQUIRE(::symlink("b.qcow2", (folder / "link.qcow2").c_str()) == 0);
+    CHECK(error_of(folder / "a.qcow2") ==
+          fmt::format("3 {0}/c.qcow2: its backing file '{0}/b.qcow2' is in the chain already (named by {0}/a.qcow2), "
+                      "expected a chain without loops", folder.path()));
+    // The same file by another name (a hard link).
+    folder.write("c.qcow2", over("hard.qcow2"));
+    REQUIRE(::link((folder / "a.qcow2").c_str(), (folder / "hard.qcow2").c_str()) == 0);
+    CHECK(error_of(folder / "a.qcow2") ==
+          fmt::format("3 {0}/c.qcow2: its backing file '{0}/hard.qcow2' is in the chain already (named by the command), "
+                      "expected a chain without loops", folder.path()));
+}
+
+TEST_CASE("chain: files outside the top image's folder need leave, symlinks resolved") {
+    Folder here;
+    Folder there;
+    there.write("base.qcow2", Maker().bytes);
+    const std::string direct = here.write("top.qcow2", over(there / "base.qcow2"));
+    const std::string refused = fmt::format(
+        "1 {0}/top.qcow2: its backing file '{1}/base.qcow2' is outside the folder of the image on top; if you trust it, "
+        "use \"--allow {1}\"", here.path(), there.path());
+    CHECK(error_of(direct) == refused);
+    CHECK(error_of(direct, {.allow = {there.path()}}) == "none");
+    CHECK(error_of(direct, {.allow = {there / "base.qcow2"}}) == "none");
+    CHECK(error_of(direct, {.allow = {here.path()}}) == refused);
+    CHECK(error_of(direct, {.allow = {"/nowhere"}}) == "1 /nowhere: cannot open: No such file or directory");
+
+    SUBCASE("a link in the folder that leads out of it") {
+        REQUIRE(::symlink((there / "base.qcow2").c_str(), (here / "inside.qcow2").c_str()) == 0);
+        here.write("top.qcow2", over("inside.qcow2"));
+        CHECK(error_of(direct) == refused);
+        CHECK(error_of(direct, {.allow = {there.path()}}) == "none");
+    }
+    SUBCASE("dots that lead out of it") {
+        here.write("top.qcow2", over("../" + there.path().substr(there.path().rfind('/') + 1) + "/base.qcow2"));
+        CHECK(error_of(direct) == refused);
+    }
+    SUBCASE("a folder whose name only begins like an allowed one") {
+        const std::string longer = there.path() + "x";
+        std::filesystem::create_directory(longer);
+        std::filesystem::rename(there / "base.qcow2", longer + "/base.qcow2");
+        here.write("top.qcow2", over(longer + "/base.qcow2"));
+        CHECK(error_of(direct, {.allow = {there.path()}}).starts_with("1 "));
+        CHECK(error_of(direct, {.allow = {longer}}) == "none");
+        std::filesystem::remove_all(longer);
+    }
+    SUBCASE("a layer elsewhere that names its neighbour: the rule goes by the top's folder") {
+        there.write("deep.qcow2", over("base.qcow2"));
+        here.write("top.qcow2", over(there / "deep.qcow2"));
+        CHECK(error_of(direct, {.allow = {there / "deep.qcow2"}}) ==
+              fmt::format("1 {1}/deep.qcow2: its backing file '{1}/base.qcow2' is outside the folder of the image on top; if "
+                          "you trust it, use \"--allow {1}\"", here.path(), there.path()));
+        CHECK(error_of(direct, {.allow = {there.path()}}) == "none");
+    }
+    SUBCASE("a data file") {
+        there.write("data.raw", std::string(65536, 'd'));
+        here.write("top.qcow2", Maker({.data_file = there / "data.raw"}).bytes);
+        CHECK(error_of(direct) == fmt::format("1 {0}/top.qcow2: its data file '{1}/data.raw' is outside the folder of the "
+                                              "image on top; if you trust it, use \"--allow {1}\"", here.path(), there.path()));
+        CHECK(error_of(direct, {.allow = {there.path()}}) == "none");
+    }
+    SUBCASE("the top named by a link: relative names start at the link, the folder is that of the file") {
+        there.write("top.qcow2", over("base.qcow2"));
+        REQUIRE(::symlink((there / "top.qcow2").c_str(), (here / "link.qcow2").c_str()) == 0);
+        CHECK(error_of(here / "link.qcow2") ==
+              fmt::format("1 {1}/top.qcow2: its backing file cannot be used: {0}/base.qcow2: cannot open: No such file or directory",
+                          here.path(), there.path()));
+        REQUIRE(::symlink((there / "base.qcow2").c_str(), (here / "base.qcow2").c_str()) == 0);
+        CHECK(error_of(here / "link.qcow2") == "none");
+    }
+    SUBCASE("the configuration file") {
+        Configuration set(here.write("conf", "# who may be named\n\n  allow=/nowhere\nallow = " + there.path() + "  # images\n"));
+        CHECK(error_of(direct) == "none");
+        here.write("conf", "allow = /nowhere\n");
+        CHECK(error_of(direct) == refused);
+        here.write("conf", "allow = /\n");
+        CHECK(error_of(direct) == "none");
+        for (const char* wrong : {"allow = there", "deny = /x", "allow", "/srv"}) {
+            here.write("conf", std::string("\n") + wrong + "\n");
+            CHECK(error_of(direct) ==
+                  fmt::format("1 {}/conf: line 2 is '{}', expected \"allow = /path\"", here.path(), wrong));
+        }
+        Configuration gone(here / "none");
+        CHECK(error_of(direct) == fmt::format("1 {}/none: cannot read the configuration: No such file or directory", here.path()));
+    }
+}
+
+TEST_CASE("chain: a format that is not declared is probed for qcow2, and never silently raw") {
+    Folder folder;
+    folder.write("base.qcow2", Maker().bytes);
+    folder.write("base.raw", std::string(65536, 'r'));
+    const std::string top = folder.write("top.qcow2", over("base.qcow2", ""));
+    Chain chain(top, {});
+    CHECK(chain.layers()[0]->format() == Format::qcow2);
+    CHECK(Chain(top, {.assume_raw = true}).layers()[0]->format() == Format::qcow2);
+    folder.write("top.qcow2", over("base.raw", ""));
+    CHECK(error_of(top).starts_with("1 "));
+    CHECK(Chain(top, {.assume_raw = true}).layers()[0]->format() == Format::raw);
+    // Declared raw is raw, whatever it looks like: a guest can write a qcow2 header to its raw disk.
+    folder.write("top.qcow2", over("base.qcow2", "raw"));
+    CHECK(Chain(top, {}).layers()[0]->format() == Format::raw);
+    // The image on top is never taken for raw.
+    CHECK(error_of(folder / "base.raw", {.assume_raw = true}) ==
+          "3 " + folder.path() + "/base.raw: is not a qcow2 image: magic at offset 0 is 0x72727272, expected 0x514649fb");
+}
+
+TEST_CASE("chain: 1000 layers open, 4097 files are too many") {
+    Folder folder;
+    Maker maker({.cluster_bits = 9, .backing_format = "qcow2"});
+    maker.put64(8, 300);
+    auto add = [&](int i) {
+        const std::string name = fmt::format("l{}.qcow2", i - 1);
+        maker.put32(16, name.size());
+        maker.put_text(300, name);
+        folder.write(fmt::format("l{}.qcow2", i), maker.bytes);
+    };
+    folder.write("l0.qcow2", Maker({.cluster_bits = 9}).bytes);
+    for (int i = 1; i <= 4096; i++) add(i);
+    CHECK(Chain(folder / "l999.qcow2", {}).layers().size() == 1000);
+    CHECK(Chain(folder / "l4095.qcow2", {}).layers().size() == 4096);
+    CHECK(error_of(folder / "l4096.qcow2") ==
+          fmt::format("1 {}/l1.qcow2: its backing file would be file 4097 of the chain, expected at most 4096", folder.path()));
+}
+
+}  // namespace dmchain::test

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// dmchain check finds everything, not only the first fault; inspect tells the facts; both by the
+// program, with their JSON and exit codes.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "support/folder.hpp"
+#include "support/image_maker.hpp"
+
+namespace dmchain::test {
+namespace {
+
+using Json = nlohmann::json;
+
+}  // namespace
+
+TEST_CASE("check: all faults of all layers, base first, with exit code 3") {
+    Folder folder;
+    Maker base;
+    base.put64(base.l2_entry(0), base.l1());
+    base.put64(base.l2_entry(6), std::uint64_t{1} << 40);
+    base.put_text(base.compressed(), std::string(40, '\xff'));
+    folder.write("base.qcow2", base.bytes);
+    Maker top({.backing = "base.qcow2", .backing_format = "qcow2"});
+    top.put64(top.l2_entry(6), top.data(0));            // used twice
+    top.put16(top.refcount_block() + 2 * 6, 0);         // data cluster 1 called free
+    top.put16(top.refcount_block() + 2 * 3, 0);         // the L1 table called free
+    top.put64(top.l1(), top.l2() | std::uint64_t{1} << 63);
+    folder.write("top.qcow2", top.bytes);
+
+    const std::string expected = fmt::format(
+        "{0}/base.qcow2: compressed cluster at 0x8000 for disk offset 0x4000 cannot be inflated, expected a zlib stream of 4096 bytes\n"
+        "{0}/base.qcow2: L2 entry at 0x4000 for disk offset 0x0 is a cluster at 0x3000, expected it outside the L1 table at 0x3000\n"
+        "{0}/base.qcow2: L2 entry at 0x4030 for disk offset 0x6000 is a cluster at 0x10000000000, expected it to start within the file's 36864 bytes\n"
+        "{0}/top.qcow2: cluster at 0x5000 is used for disk offset 0x6000 and for another, expected one use\n"
+        "{0}/top.qcow2: refcount of the cluster at 0x6000 (data) is 0, expected at least 1; repair it with \"qemu-img check -r all\"\n"
+        "{0}/top.qcow2: refcount of the cluster at 0x3000 (L1 table) is 0, expected at least 1; repair it with \"qemu-img check -r all\"\n"
+        "{0}/top.qcow2: 2 layers checked, 6 faults\n",
+        folder.path());
+    Ran ran = run(dmchain() + " check " + folder / "top.qcow2");
+    CHECK(ran.out == expected);
+    CHECK(ran.status == 3);
+
+    ran = run(dmchain() + " check --json " + folder / "top.qcow2");
+    CHECK(ran.status == 3);
+    Json j = Json::parse(ran.out);
+    CHECK(j["faults"] == 6);
+    CHECK(j["messages"].size() == 6);
+    CHECK(j["layers_checked"] == 2);
+    CHECK(j["complete"] == true);
+}
+
+TEST_CASE("check: what is above a broken layer is checked all the same") {
+    Folder folder;
+    folder.write("base.qcow2", std::string(70, 'x'));
+    Maker top({.backing = "base.qcow2", .backing_format = "qcow2"});
+    top.put64(top.l2_entry(6), top.data(0) + 512);
+    folder.write("top.qcow2", top.bytes);
+    Ran ran = run(dmchain() + " check " + folder / "top.qcow2");
+    CHECK(ran.status == 3);
+    CHECK(ran.out == fmt::format("{0}/top.qcow2: L2 entry at 0x4030 for disk offset 0x6000 is a cluster at 0x5200, expected a multiple of the cluster size 4096\n"
+                                 "{0}/base.qcow2: is 70 bytes long, expected at least the 72 bytes of a qcow2 header\n"
+                                 "What lies below that was not checked.\n"
+                                 "{0}/top.qcow2: 1 layer checked, 2 faults\n", folder.path()));
+    // Nothing is damaged, but something is missing: 1.
+    folder.write("top.qcow2", Maker({.backing = "gone.qcow2", .backing_format = "qcow2"}).bytes);
+    ran = run(dmchain() + " check --json " + folder / "top.qcow2");
+    CHECK(ran.status == 1);
+    CHECK(Json::parse(ran.out)["complete"] == false);
+}
+
+TEST_CASE("check: refcounts of every width; a dirty image's are not looked at") {
+    for (int bits : {1, 2, 4, 8, 16, 32, 64}) {
+        CAPTURE(bits);
+        Folder folder;
+        const std::string top = folder / "top.qcow2";
+        must(fmt::format("cd {} && qemu-img create -q -f qcow2 -o refcount_bits={},cluster_size=4k top.qcow2 8M && "
+                         "qemu-io -c 'write -P 1 1M 3M' top.qcow2", folder.path(), bits));
+        CHECK(run(dmchain() + " check " + top).out == top + ": 1 layer checked, no faults\n");
+        // The last byte of the first refcount block that is not 0.
+        std::string bytes = folder.read("top.qcow2");
+        std::size_t block = 0;
+        for (int i = 0; i < 8; i++) block = block << 8 | static_cast<unsigned char>(bytes[4096 + static_cast<std::size_t>(i)]);
+        std::size_t at = block + 4095;
+        while (bytes[at] == 0) at--;
+        bytes[at] = 0;
+        folder.write("top.qcow2", bytes);
+        Ran ran = run(dmchain() + " check " + top);
+        CHECK(ran.status == 3);
+        CHECK(ran.out.find("is 0, expected at least 1; repair it with") != std::string::npos);
+        CHECK(run("qemu-img check " + top).status != 0);
+        bytes[79] = 1;
+        folder.write("top.qcow2", bytes);
+        CHECK(run(dmchain() + " check " + top).out == top + ": 1 layer checked, no faults\n");
+    }
+}
+
+TEST_CASE("inspect: layers, live clusters, and what is on the disk") {
+    Folder folder;
+    must("cd " + folder.path() +
+         " && truncate -s 64M disk.raw"
+         " && printf 'label: gpt\\nsize=16M, name=\"first one\"\\nsize=8M\\n' | sfdisk -q disk.raw"
+         " && truncate -s 16M fs && mkfs.ext4 -q -F -L 'my disk' -U 12345678-1234-1234-1234-123456789abc fs"
+         " && dd if=fs of=disk.raw bs=1M seek=1 conv=notrunc status=none"
+         " && qemu-img convert -c -O qcow2 disk.raw base.qcow2"
+         " && qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 -o extended_l2=on top.qcow2"
+         " && qemu-io -c 'write -P 3 0x3000000 128k' top.qcow2");
+    const std::string top = folder / "top.qcow2";
+    Json j = Json::parse(must(dmchain() + " inspect --json " + top));
+    CHECK(j["virtual_size"] == 64 << 20);
+    CHECK(j["depth"] == 2);
+    CHECK(j["layers"][0]["path"] == top);
+    CHECK(j["layers"][0]["features"] == Json({"extended L2"}));
+    CHECK(j["layers"][0]["clusters"] == 2);
+    CHECK(j["layers"][0]["live_clusters"] == 2);
+    CHECK(j["layers"][0]["live_bytes"] == 131072);
+    CHECK(j["layers"][1]["path"] == folder / "base.qcow2");
+    CHECK(j["layers"][1]["clusters"] == j["layers"][1]["live_clusters"]);
+    CHECK(j["problems"].empty());
+    REQUIRE(j["content"].size() == 3);
+    CHECK(j["content"][0]["partition_table"] == "gpt");
+    CHECK(j["content"][1]["partition"] == 1);
+    CHECK(j["content"][1]["partition_name"] == "first one");
+    CHECK(j["content"][1]["offset"] == 1 << 20);
+    CHECK(j["content"][1]["type"] == "ext4");
+    CHECK(j["content"][1]["label"] == "my disk");
+    CHECK(j["content"][1]["uuid"] == "12345678-1234-1234-1234-123456789abc");
+    CHECK(!j["content"][2].contains("type"));
+
+    // What is covered is no longer live.
+    must("cd " + folder.path() + " && qemu-io -c 'write -z 1M 16M' top.qcow2");
+    Json later = Json::parse(must(dmchain() + " inspect --json " + top));
+    CHECK(later["layers"][1]["clusters"] == j["layers"][1]["clusters"]);
+    CHECK(later["layers"][1]["live_clusters"] < j["layers"][1]["live_clusters"]);
+    CHECK(later["layers"][0]["live_bytes"] == 131072 + (16 << 20));
+    CHECK(!later["content"][1].contains("type"));
+
+    const std::string text = must(dmchain() + " inspect " + top);
+    CHECK(text.find("2 layers, top first") != std::string::npos);
+    CHECK(text.find("partition table gpt") != std::string::npos);
+}
+
+TEST_CASE("program: usage errors end with 2, one line, and --help with 0") {
+    CHECK(run(dmchain()).status == 2);
+    CHECK(run(dmchain() + " check").out == "dmchain: IMAGE is required (see dmchain --help)\n");
+    CHECK(run(dmchain() + " check").status == 2);
+    CHECK(run(dmchain() + " frobnicate").status == 2);
+    CHECK(run(dmchain() + " check --frob x").status == 2);
+    for (const char* command : {"", "inspect", "check"}) CHECK(run(fmt::format("{} {} --help", dmchain(), command)).status == 0);
+    Ran ran = run(dmchain() + " inspect /nowhere/x");
+    CHECK(ran.status == 1);
+    CHECK(ran.out == "dmchain: /nowhere/x: cannot open: No such file or directory\n");
+    CHECK(run(dmchain() + " inspect --help > /dev/full").status == 1);
+}
+
+}  // namespace dmchain::test
