@@ -5,7 +5,6 @@
  */
 
 #include <linux/blkdev.h>
-#include <linux/ctype.h>
 #include <linux/device-mapper.h>
 #include <linux/module.h>
 #include <linux/slab.h>
@@ -201,19 +200,6 @@ static unsigned int chain_depth(const struct chain *c)
 	return depth;
 }
 
-/* A path as dm core splits it out of a table line again: blanks and backslashes are quoted. */
-static unsigned int chain_emit_path(const char *path, char *result, unsigned int maxlen)
-{
-	unsigned int sz = 0;
-
-	for (; *path; path++) {
-		if (isspace(*path) || *path == '\\')
-			DMEMIT("\\");
-		DMEMIT("%c", *path);
-	}
-	return sz;
-}
-
 static void chain_status(struct dm_target *ti, status_type_t type, unsigned int status_flags,
 			 char *result, unsigned int maxlen)
 {
@@ -232,7 +218,7 @@ static void chain_status(struct dm_target *ti, status_type_t type, unsigned int 
 		       g->clusters, stats.hits, stats.misses, chain_inflate_reads(c->inflate));
 		break;
 	case STATUSTYPE_TABLE:
-		sz += chain_emit_path(c->file.path, result, maxlen);
+		DMEMIT("%s", c->file.path);
 		if (c->index_cache_given)
 			DMEMIT(" 2 index_cache %llu", c->index_cache);
 		break;

@@ -20,6 +20,7 @@ std::string chain_file_beside(const std::string& image, const std::string& name)
 
 void build_chain_file(const ImageOptions& image, const std::string& path) {
     std::error_code none;
+    dm::table_parameters(fs::absolute(path).string(), {});  // refuses a path that no table line can say
     if (fs::exists(path, none) && !chain::is_chain_file(File(path)))
         throw failed("{}: exists and is not a chain file: move it away, or name another place with --chain",
                      escaped(path));

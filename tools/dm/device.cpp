@@ -5,6 +5,7 @@
 #include <linux/dm-ioctl.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
@@ -106,13 +107,13 @@ void check_name(const std::string& name) {
 }
 
 std::string table_parameters(const std::string& chain_file, std::optional<std::uint64_t> index_cache) {
-    // The table line is split at blanks; device-mapper takes a backslash before one.
-    std::string quoted;
-    for (const char c : chain_file) {
-        if (c == ' ' || c == '\\' || c == '\t') quoted += '\\';
-        quoted += c;
-    }
-    return index_cache ? fmt::format("{} 2 index_cache {}", quoted, *index_cache) : quoted;
+    // The kernel splits a table line at blanks. It would take a backslash before one, but libdevmapper, and so
+    // dmsetup, doubles every backslash: there is no way to say a blank.
+    if (std::any_of(chain_file.begin(), chain_file.end(), [](unsigned char c) { return std::isspace(c); }))
+        throw Error(Exit::usage, fmt::format("{}: the path of a chain file cannot have blanks in a table line: name "
+                                             "another place with --chain (the images' paths may have blanks)",
+                                             in_quotes(chain_file)));
+    return index_cache ? fmt::format("{} 2 index_cache {}", chain_file, *index_cache) : chain_file;
 }
 
 void create(const std::string& name, std::uint64_t sectors, const std::string& params, bool read_only) {

@@ -37,7 +37,7 @@ struct Status {
 // Throws Exit::usage for a name that device-mapper cannot have.
 void check_name(const std::string& name);
 
-// What the table line says after start and length: target name and parameters.
+// What the table line says after start, length and target. Throws Exit::usage for a path that it cannot say.
 std::string table_parameters(const std::string& chain_file, std::optional<std::uint64_t> index_cache);
 
 // Makes /dev/mapper/@name with one target of @sectors sectors. Throws failed(), with what the kernel said.
