@@ -46,7 +46,7 @@ struct middle {
 /* What the lookup does not need of a slot of the root; under index->lock. */
 struct root_side {
 	u64 place; /* of a middle node in memory: its NODE entry */
-	u32 children; /* of it that are in memory */
+	u32 children; /* of it that are in memory, and searches that hold it */
 };
 
 /* A leaf of few runs: run i begins at child start[i] with entry[i]. */
@@ -617,33 +617,44 @@ static u64 *missing_slot(struct chain_index *ix, u64 cluster, unsigned int *leve
 	return chain_entry_kind(value) == CHAIN_NODE ? slot : NULL;
 }
 
-/* Reads the node of @level above @cluster, which the chain file has at @place, and hangs it in. */
-static int load_node(struct chain_index *ix, u64 cluster, unsigned int level, u64 place)
+/*
+ * What chain_index_find() looks for, and the middle node that it holds: one that was read on
+ * the way to a leaf counts a child more until the leaf is there, so that nobody drops it before.
+ */
+struct search {
+	sector_t sector;
+	unsigned int max;
+	struct chain_extent *out;
+	struct root_side *held;
+};
+
+/*
+ * Reads the node of @level above the sector, which the chain file has at @place, and hangs it in.
+ * Looks up again before anybody can drop it: returns 1 if that was the answer, 0 if not yet, or
+ * an error.
+ */
+static int load_node(struct chain_index *ix, struct search *s, unsigned int level, u64 place)
 {
+	u64 cluster = s->sector >> ix->cluster_sector_shift;
 	u64 first = cluster >> chain_level_shift(level + 1) << chain_level_shift(level + 1);
 	struct root_side *side = &ix->side[cluster >> (2 * CHAIN_FANOUT_SHIFT)];
 	struct chain_node *n;
 	unsigned int now;
 	size_t bytes = 0;
 	u64 *slot, new;
-	int r;
+	int r = 0;
 
 	n = read_node(ix->cf, place, level, first);
 	if (IS_ERR(n))
 		return PTR_ERR(n);
 
 	mutex_lock(&ix->lock);
-	/*
-	 * An upper bound of its memory: the array, and the auxiliary words with what kmalloc
-	 * rounds up.
-	 */
+	/* An upper bound: the array, and the auxiliary words with what kmalloc rounds up. */
 	make_room(ix, level ? sizeof(struct middle) :
 			      (CHAIN_FANOUT + 2 * (size_t)le32_to_cpu(n->aux_words)) * sizeof(u64));
 	slot = missing_slot(ix, cluster, &now);
-	if (!slot || now != level || *slot != place) {
-		r = 0; /* somebody else was faster, or the node above is gone: look again */
-		goto out;
-	}
+	if (!slot || now != level || *slot != place)
+		goto out; /* somebody else was faster, or the node above is gone */
 	r = level ? unpack_middle(ix, n, &new, &bytes) : unpack_leaf(ix, n, &new, &bytes);
 	if (r)
 		goto out;
@@ -652,7 +663,8 @@ static int load_node(struct chain_index *ix, u64 cluster, unsigned int level, u6
 	atomic64_inc(&ix->misses);
 	if (level) {
 		side->place = place;
-		side->children = 0;
+		side->children = 1;
+		s->held = side;
 	} else {
 		struct middle *m = slot_ptr(ix->root[cluster >> (2 * CHAIN_FANOUT_SHIFT)]);
 
@@ -661,6 +673,8 @@ static int load_node(struct chain_index *ix, u64 cluster, unsigned int level, u6
 	}
 	smp_store_release(slot, new); /* readers follow it by address dependency */
 out:
+	if (!r)
+		r = chain_index_lookup(ix, s->sector, s->max, s->out);
 	mutex_unlock(&ix->lock);
 	kvfree(n);
 	return r;
@@ -669,14 +683,15 @@ out:
 int chain_index_find(struct chain_index *ix, sector_t sector, unsigned int max,
 		     struct chain_extent *out)
 {
+	struct search s = { .sector = sector, .max = max, .out = out };
 	u64 cluster = sector >> ix->cluster_sector_shift;
 	struct mutex *load = &ix->load[(cluster >> CHAIN_FANOUT_SHIFT) % LOAD_LOCKS];
-	int r = 0;
+	int r;
 
 	if (chain_index_lookup(ix, sector, max, out))
 		return 0;
 	mutex_lock(load);
-	while (!r && !chain_index_lookup(ix, sector, max, out)) {
+	do {
 		unsigned int level;
 		u64 *slot, place = 0;
 
@@ -686,10 +701,17 @@ int chain_index_find(struct chain_index *ix, sector_t sector, unsigned int max,
 			place = READ_ONCE(*slot);
 		rcu_read_unlock();
 		if (chain_entry_kind(place) == CHAIN_NODE)
-			r = load_node(ix, cluster, level, place);
+			r = load_node(ix, &s, level, place);
+		else
+			r = chain_index_lookup(ix, sector, max, out);
+	} while (!r);
+	if (s.held) {
+		mutex_lock(&ix->lock);
+		s.held->children--;
+		mutex_unlock(&ix->lock);
 	}
 	mutex_unlock(load);
-	return r;
+	return min(r, 0);
 }
 
 /* ---- Opening and closing ---- */

@@ -68,8 +68,16 @@ private:
             const qcow2::Layer& layer = *chain_.layers()[i];
             const LayerIds id = layers_.ids[i];
             if (i && layer.virtual_size() < geometry_.bytes) window.cut(layer.virtual_size());
+            const File& data = layer.data_file() ? *layer.data_file() : layer.file();
             layer.map(window.begin(), window.end(), scratch, [&](const qcow2::Extent& x) {
-                window.apply(x, x.kind == qcow2::Kind::data ? id.data : id.image);
+                if (x.kind != qcow2::Kind::data) return window.apply(x, id.image);
+                // The last cluster of a file may run past its end, and reads zero there: from the first whole
+                // subblock on the index says so, as a position past the end is none.
+                const std::uint64_t unit = std::uint64_t{1} << geometry_.subblock_shift;
+                const std::uint64_t there = (data.size() - x.host + unit - 1) & ~(unit - 1);
+                if (there >= x.bytes) return window.apply(x, id.data);
+                window.apply({x.guest, there, x.kind, x.host, 0}, id.data);
+                window.apply({x.guest + there, x.bytes - there, qcow2::Kind::zero, 0, 0}, id.image);
             });
         }
         window.settle();

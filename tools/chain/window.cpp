@@ -81,10 +81,14 @@ void Window::settle() {
     const std::uint64_t sectors = std::uint64_t{1} << (geometry_.subblock_shift - 9);
     for (std::uint32_t c = 0; c < n; c++) {
         if (chain_entry_kind(cell_[c]) != CHAIN_FINE) continue;
-        const std::uint64_t* fine = &fine_[chain_entry_pos(cell_[c])];
+        std::uint64_t* fine = &fine_[chain_entry_pos(cell_[c])];
         std::uint32_t i = 1;
         while (i < count && fine[i] == advance(fine[0], i * sectors)) i++;
         if (i == count) cell_[c] = fine[0];
+        // What lies past the end of the disk may lie past the end of a file, too.
+        const std::uint64_t begin = (first_ + c) << geometry_.cluster_shift;
+        for (i = 0; i < count; i++)
+            if (begin + (std::uint64_t{i} << geometry_.subblock_shift) >= geometry_.bytes) fine[i] = CHAIN_HOLE;
     }
 }
 
