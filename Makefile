@@ -93,4 +93,4 @@ lint: packages
 clean:
 	rm -rf $(BUILD)
 	find kernel \( -name '*.o' -o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' -o -name '.*.cmd' \) -delete
-	rm -f modules.order Module.symvers .modules.order.cmd .Module.symvers.cmd kernel/modules.order
+	rm -f modules.order Module.symvers kernel/modules.order .modules.order.cmd .Module.symvers.cmd
