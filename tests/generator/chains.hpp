@@ -29,6 +29,11 @@ void random_chain(const std::string& out, const std::string& raw, const RandomOp
 void deep_chain(const std::string& out, const std::string& raw, u64 seed, unsigned depth, u64 size,
                 unsigned cluster_bits, const std::string& from);
 
+// A disk as somebody wrote it over time: `depth` times runs the shell command `command` with the number of the
+// step, which changes the raw file `disk`; each layer has the clusters that its step changed.
+void recorded_chain(const std::string& out, const std::string& disk, unsigned depth, const std::string& command,
+                    unsigned cluster_bits);
+
 // A disk of 2 TiB or so, with `count` clusters of data scattered over it.
 void sparse_chain(const std::string& out, const std::string& raw, u64 seed, unsigned depth, u64 size,
                   unsigned cluster_bits, u64 count);

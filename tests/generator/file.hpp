@@ -61,6 +61,7 @@ public:
         if (::ftruncate(fd_, static_cast<off_t>(bytes)) != 0) fail("resize");
     }
     u64 size() const { return static_cast<u64>(::lseek(fd_, 0, SEEK_END)); }
+    int descriptor() const { return fd_; }
     const std::string& path() const { return path_; }
 
 private:

@@ -10,7 +10,7 @@
 int main(int argc, char** argv) {
     gen::RandomOptions o;
     o.size = 16 << 20;
-    std::string out, raw, from;
+    std::string out, raw, from, record;
     std::vector<std::string> features;
     unsigned deep = 0, cluster_bits = 16;
     bool sparse = false;
@@ -34,8 +34,11 @@ int main(int argc, char** argv) {
     modes->add_option("--in-order", in_order, "One full image of this size, written from start to end; its data "
                                               "clusters are holes in the file")
         ->transform(bytes);
-    app.add_option("--from", from, "With --deep: take the disk's content from this raw file");
+    auto* recording = modes->add_option("--record", record, "Runs this shell command --depth times, with the number of the step, "
+                                                            "to change the raw file --from: a layer for each step");
+    auto* source = app.add_option("--from", from, "With --deep: take the disk's content from this raw file");
     app.add_option("--count", count, "With --sparse-2t: clusters with data");
+    recording->needs(source);
     CLI11_PARSE(app, argc, argv);
     try {
         o.features = {features.begin(), features.end()};
@@ -52,6 +55,8 @@ int main(int argc, char** argv) {
         const bool sized = size->count() > 0;
         if (deep)
             gen::deep_chain(out, raw, o.seed, deep, sized || !from.empty() ? o.size : gen::u64{4} << 30, cluster_bits, from);
+        else if (!record.empty())
+            gen::recorded_chain(out, from, o.depth ? o.depth : 40, record, cluster_bits);
         else if (sparse)
             gen::sparse_chain(out, raw, o.seed, o.depth ? o.depth : 5, sized ? o.size : gen::u64{2} << 40,
                               cluster_bits, count);
