@@ -212,8 +212,8 @@ static int buffer_fill(struct chain_inflate *inf, struct inflated *b, u32 bytes)
 		r = inflate_zlib(b, src, bytes, cluster_bytes);
 	kvfree(src);
 	if (r)
-		DMERR_LIMIT("layer %u: at byte %llu: compressed cluster (at most %u bytes) does not give %u: error %d",
-			    l->id, b->offset, bytes, cluster_bytes, r);
+		DMERR_LIMIT("layer %u: at byte %llu: no cluster of %u bytes inflated: error %d",
+			    l->id, b->offset, cluster_bytes, r);
 	b->valid = !r;
 	return r;
 }

@@ -8,6 +8,7 @@
 #include "dm-chain-io.h"
 
 #include <linux/blkdev.h>
+#include <linux/percpu.h>
 #include <linux/sched/mm.h>
 #include <linux/uio.h>
 
@@ -160,20 +161,15 @@ static void chain_io_start(struct chain_io *io, const struct chain_extent *x)
 }
 
 /*
- * Splits the bio where its data lies apart, and starts each part. The last part is the bio
- * itself.
+ * Splits the bio where its data lies apart, and starts each part. The last part is the bio itself.
  */
-static void chain_io_work(struct work_struct *work)
+static void chain_io_split(struct chain_io *io)
 {
-	struct chain_io *io = container_of(work, struct chain_io, work);
 	struct chain *c = io->chain;
 	struct bio *bio = io->bio;
-	unsigned int noio = memalloc_noio_save();
 	struct chain_extent x;
-	struct blk_plug plug;
 	int r;
 
-	blk_start_plug(&plug);
 	for (;;) {
 		struct chain_split *split;
 		struct bio *part;
@@ -181,11 +177,11 @@ static void chain_io_work(struct work_struct *work)
 		r = chain_index_find(c->index, bio->bi_iter.bi_sector, bio_sectors(bio), &x);
 		if (r) {
 			chain_io_end(io, r);
-			break;
+			return;
 		}
 		if (x.sectors == bio_sectors(bio)) {
 			chain_io_start(io, &x);
-			break;
+			return;
 		}
 		part = bio_split(bio, x.sectors, GFP_NOIO, &c->split_bios);
 		bio_chain(part, bio);
@@ -194,32 +190,56 @@ static void chain_io_work(struct work_struct *work)
 		split->io.bio = part;
 		chain_io_start(&split->io, &x);
 	}
+}
+
+static void chain_io_work(struct work_struct *work)
+{
+	struct chain_io *io = container_of(work, struct chain_io, work), *next;
+	struct llist_node *batch = llist_reverse_order(llist_del_all(io->pending));
+	unsigned int noio = memalloc_noio_save();
+	struct blk_plug plug;
+
+	/* The work is part of the batch: it may be gone as soon as its bio has been started. */
+	blk_start_plug(&plug);
+	llist_for_each_entry_safe(io, next, batch, node)
+		chain_io_split(io);
 	blk_finish_plug(&plug);
 	memalloc_noio_restore(noio);
 }
 
+/*
+ * Bios that come while a worker is on its way are one batch, under one plug: whoever finds the list
+ * empty queues its own work, which takes all that is there then. While that worker blocks, the
+ * next to find the list empty gets another one.
+ */
 void chain_io_queue(struct chain *c, struct bio *bio)
 {
 	struct chain_io *io = dm_per_bio_data(bio, sizeof(*io));
 
 	io->chain = c;
 	io->bio = bio;
+	io->pending = raw_cpu_ptr(c->pending);
 	INIT_WORK(&io->work, chain_io_work);
-	queue_work(c->wq, &io->work);
+	if (llist_add(&io->node, io->pending))
+		queue_work(c->wq, &io->work);
 }
 
 int chain_io_init(struct chain *c)
 {
 	int r = bioset_init(&c->split_bios, SPLIT_BIOS, offsetof(struct chain_split, bio), 0);
+	int cpu;
 
 	if (r)
 		return r;
+	c->pending = alloc_percpu(struct llist_head);
 	c->wq = alloc_workqueue("dm-chain", WQ_MEM_RECLAIM, 0);
 	c->inflate_wq = alloc_workqueue("dm-chain-inflate", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
-	if (!c->wq || !c->inflate_wq) {
+	if (!c->pending || !c->wq || !c->inflate_wq) {
 		chain_io_exit(c);
 		return -ENOMEM;
 	}
+	for_each_possible_cpu(cpu)
+		init_llist_head(per_cpu_ptr(c->pending, cpu));
 	return 0;
 }
 
@@ -229,7 +249,9 @@ void chain_io_exit(struct chain *c)
 		destroy_workqueue(c->inflate_wq);
 	if (c->wq)
 		destroy_workqueue(c->wq);
+	free_percpu(c->pending);
 	c->wq = NULL;
 	c->inflate_wq = NULL;
+	c->pending = NULL;
 	bioset_exit(&c->split_bios);
 }

@@ -9,6 +9,7 @@
 #include <linux/bio.h>
 #include <linux/device-mapper.h>
 #include <linux/fs.h>
+#include <linux/llist.h>
 #include <linux/workqueue.h>
 
 #include "dm-chain-index.h"
@@ -26,7 +27,8 @@ struct chain {
 	struct chain_file file;
 	u64 index_cache; /* bytes, as given or the default */
 	bool index_cache_given;
-	struct workqueue_struct *wq; /* bound: a worker goes on to the next bio until it blocks */
+	struct llist_head __percpu *pending; /* of struct chain_io; see chain_io_queue() */
+	struct workqueue_struct *wq; /* bound: works run one after the other until one blocks */
 	struct workqueue_struct *inflate_wq; /* unbound: inflating is work for any processor */
 	struct bio_set split_bios; /* with a struct chain_io in front */
 };
@@ -38,6 +40,8 @@ struct chain {
 struct chain_io {
 	struct chain *chain;
 	struct bio *bio;
+	struct llist_node node; /* in pending */
+	struct llist_head *pending; /* one of chain->pending */
 	struct work_struct work;
 	struct kiocb iocb;
 	const struct chain_layer_open *layer;

@@ -9,6 +9,7 @@
 #include <linux/blkdev.h>
 #include <linux/file.h>
 #include <linux/mm.h>
+#include <linux/pagemap.h>
 #include <linux/slab.h>
 #include <linux/stat.h>
 
@@ -69,13 +70,16 @@ static int chain_layer_open_file(struct chain_layer_open *l, const struct chain_
 	}
 	if (mtime.tv_sec != le64_to_cpu(rec->mtime_sec) ||
 	    mtime.tv_nsec != le32_to_cpu(rec->mtime_nsec)) {
-		DMERR("layer %u (%s): modified at %lld.%09ld, the index has %lld.%09u: create it anew",
+		DMERR("layer %u (%s): modified at %lld.%09ld, index has %lld.%09u: create it anew",
 		      l->id, path, mtime.tv_sec, mtime.tv_nsec, le64_to_cpu(rec->mtime_sec),
 		      le32_to_cpu(rec->mtime_nsec));
 		*error = "A layer was modified after the index was built";
 		return -ESTALE;
 	}
 	chain_layer_dio(l);
+	/* Direct reads look for cached pages first, if there are any; nobody else needs them. */
+	if (l->dio_offset_align)
+		invalidate_mapping_pages(inode->i_mapping, 0, -1);
 	return 0;
 }
 
@@ -138,8 +142,8 @@ static int chain_layer_check_head(const struct chain_layer_open *l, const struct
 		return r;
 	}
 	if (crc != le32_to_cpu(rec->head_crc)) {
-		DMERR("layer %u (%s): its first %zu bytes have checksum %08x, the index was built from %08x: create it anew",
-		      l->id, path, bytes, crc, le32_to_cpu(rec->head_crc));
+		DMERR("layer %u (%s): its beginning has checksum %08x, index has %08x: create it anew",
+		      l->id, path, crc, le32_to_cpu(rec->head_crc));
 		*error = "A layer was modified after the index was built";
 		return -ESTALE;
 	}

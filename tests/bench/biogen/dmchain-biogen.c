@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A bio generator: what a bio costs inside the kernel, which a program cannot see (on User Mode Linux
- * a system call costs more than the whole path below it).
+ * A bio generator: what reads cost inside the kernel, which a program cannot see (on User Mode
+ * Linux a system call costs more than the whole path below it).
  *
- *	echo "DEVICE BIOS BYTES SEED" > /sys/module/dmchain_biogen/parameters/run
+ *	echo "DEVICE BIOS BYTES SEED DEPTH SIZE" > /sys/module/dmchain_biogen/parameters/run
  *	cat /sys/module/dmchain_biogen/parameters/run
  *
- * submits BIOS reads of 4 KiB at random 4 KiB places of the first BYTES bytes of DEVICE, one after
- * the other, and shows the nanoseconds for each. Everything but the submission is done outside
- * the time: places are drawn before, the bio and its page are used again. Meant for devices that complete
- * at once (null_blk with submit_queues=1, queue_mode=0, irqmode=0).
+ * submits BIOS reads of SIZE bytes (4096 to 4 MiB, a power of two) in the first BYTES bytes of
+ * DEVICE, at most DEPTH at a time, and shows the nanoseconds for each. SEED draws the places,
+ * multiples of SIZE; 0: one after the other. Places are drawn and memory is allocated before the
+ * clock starts.
  */
 #include <linux/bio.h>
 #include <linux/blkdev.h>
@@ -17,6 +17,7 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/ktime.h>
+#include <linux/log2.h>
 #include <linux/math64.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -24,7 +25,27 @@
 #include <linux/prandom.h>
 #include <linux/slab.h>
 
-static DEFINE_MUTEX(lock);	/* one run at a time; covers result */
+#define DEPTH_MAX 256
+#define PIECE_MAX 65536 /* bytes of contiguous memory */
+#define PIECES_MAX ((4u << 20) / PIECE_MAX)
+
+struct slot {
+	struct bio bio;
+	struct bio_vec vec[PIECES_MAX];
+	struct page *page[PIECES_MAX];
+	struct completion done;
+	bool under_way;
+};
+
+struct job {
+	struct block_device *bdev;
+	u32 *place; /* in units of size */
+	u32 count, depth;
+	u32 size, pieces, order; /* bytes; a piece is PAGE_SIZE << order */
+	struct slot *slot; /* depth */
+};
+
+static DEFINE_MUTEX(lock); /* one run at a time; covers result */
 static char result[64] = "-\n";
 
 static void biogen_end(struct bio *bio)
@@ -32,81 +53,135 @@ static void biogen_end(struct bio *bio)
 	complete(bio->bi_private);
 }
 
-/* Submits one read for each of the @count places and waits for it; returns nanoseconds for all. */
-static s64 biogen_reads(struct block_device *bdev, struct page *page, const u32 *place, u32 count,
-			int *error)
+static int biogen_wait(struct slot *s)
 {
-	struct completion done;
-	struct bio_vec vec;
-	struct bio bio;
-	ktime_t start;
-	u32 i;
+	int r;
 
-	init_completion(&done);
-	start = ktime_get();
-	for (i = 0; i < count; i++) {
-		bio_init(&bio, bdev, &vec, 1, REQ_OP_READ);
-		__bio_add_page(&bio, page, PAGE_SIZE, 0);
-		bio.bi_iter.bi_sector = (sector_t)place[i] << (PAGE_SHIFT - SECTOR_SHIFT);
-		bio.bi_private = &done;
-		bio.bi_end_io = biogen_end;
-		reinit_completion(&done);
-		submit_bio(&bio);
-		wait_for_completion(&done);
-		if (bio.bi_status)
-			*error = blk_status_to_errno(bio.bi_status);
-		bio_uninit(&bio);
-	}
-	return ktime_to_ns(ktime_sub(ktime_get(), start));
+	wait_for_completion(&s->done);
+	r = blk_status_to_errno(s->bio.bi_status);
+	bio_uninit(&s->bio);
+	s->under_way = false;
+	return r;
 }
 
-static int biogen_run(const char *path, u32 count, u64 bytes, u32 seed)
+/* Submits them all and waits for them; returns the nanoseconds, or the last error. */
+static s64 biogen_reads(const struct job *j)
 {
-	struct rnd_state rnd;
-	struct page *page;
-	struct file *file;
-	int error = 0;
-	u32 *place, i;
+	ktime_t start = ktime_get();
+	int error = 0, r;
+	u32 i, p;
 	s64 ns;
+
+	for (i = 0; i < j->count; i++) {
+		struct slot *s = &j->slot[i % j->depth];
+
+		if (s->under_way) {
+			r = biogen_wait(s);
+			error = r ? r : error;
+		}
+		reinit_completion(&s->done);
+		bio_init(&s->bio, j->bdev, s->vec, j->pieces, REQ_OP_READ);
+		for (p = 0; p < j->pieces; p++)
+			__bio_add_page(&s->bio, s->page[p], PAGE_SIZE << j->order, 0);
+		s->bio.bi_iter.bi_sector = (sector_t)j->place[i] * (j->size >> SECTOR_SHIFT);
+		s->bio.bi_private = &s->done;
+		s->bio.bi_end_io = biogen_end;
+		s->under_way = true;
+		submit_bio(&s->bio);
+	}
+	for (i = 0; i < j->depth; i++) {
+		if (!j->slot[i].under_way)
+			continue;
+		r = biogen_wait(&j->slot[i]);
+		error = r ? r : error;
+	}
+	ns = ktime_to_ns(ktime_sub(ktime_get(), start));
+	return error ? error : ns;
+}
+
+static int biogen_alloc(struct job *j)
+{
+	u32 i, p;
+
+	j->place = kvmalloc_array(j->count, sizeof(*j->place), GFP_KERNEL);
+	j->slot = kvcalloc(j->depth, sizeof(*j->slot), GFP_KERNEL);
+	if (!j->place || !j->slot)
+		return -ENOMEM;
+	for (i = 0; i < j->depth; i++) {
+		init_completion(&j->slot[i].done);
+		for (p = 0; p < j->pieces; p++) {
+			j->slot[i].page[p] = alloc_pages(GFP_KERNEL | __GFP_COMP, j->order);
+			if (!j->slot[i].page[p])
+				return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+static void biogen_free(struct job *j)
+{
+	u32 i, p;
+
+	for (i = 0; j->slot && i < j->depth; i++)
+		for (p = 0; p < j->pieces; p++)
+			if (j->slot[i].page[p])
+				__free_pages(j->slot[i].page[p], j->order);
+	kvfree(j->slot);
+	kvfree(j->place);
+}
+
+static int biogen_run(struct job *j, const char *path, u64 bytes, u32 seed)
+{
+	u32 places = div_u64(bytes, j->size), i;
+	struct rnd_state rnd;
+	struct file *file;
+	s64 ns;
+	int r;
 
 	file = filp_open(path, O_RDONLY | O_LARGEFILE, 0);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	place = kvmalloc_array(count, sizeof(*place), GFP_KERNEL);
-	page = alloc_page(GFP_KERNEL);
-	if (!S_ISBLK(file_inode(file)->i_mode)) {
-		error = -ENOTBLK;
-	} else if (!place || !page) {
-		error = -ENOMEM;
-	} else if (bytes > i_size_read(file->f_mapping->host)) {
-		error = -ERANGE;
-	} else {
-		prandom_seed_state(&rnd, seed);
-		for (i = 0; i < count; i++)
-			place[i] = prandom_u32_state(&rnd) % (u32)(bytes >> PAGE_SHIFT);
-		ns = biogen_reads(I_BDEV(file->f_mapping->host), page, place, count, &error);
-		snprintf(result, sizeof(result), "%llu.%02llu\n", div_u64(ns, count),
-			 div_u64(ns * 100, count) % 100);
-	}
-	if (page)
-		__free_page(page);
-	kvfree(place);
+	r = -ENOTBLK;
+	if (!S_ISBLK(file_inode(file)->i_mode))
+		goto out;
+	r = -ERANGE;
+	if (bytes > i_size_read(file->f_mapping->host) || !places)
+		goto out;
+	r = biogen_alloc(j);
+	if (r)
+		goto out;
+	prandom_seed_state(&rnd, seed);
+	for (i = 0; i < j->count; i++)
+		j->place[i] = (seed ? prandom_u32_state(&rnd) : i) % places;
+	j->bdev = I_BDEV(file->f_mapping->host);
+	ns = biogen_reads(j);
+	r = min_t(s64, ns, 0);
+	if (!r)
+		snprintf(result, sizeof(result), "%llu.%02llu\n", div_u64(ns, j->count),
+			 div_u64(ns * 100, j->count) % 100);
+out:
+	biogen_free(j);
 	fput(file);
-	return error;
+	return r;
 }
 
 static int run_set(const char *text, const struct kernel_param *kp)
 {
-	unsigned int count, seed;
+	unsigned int seed;
+	struct job j = {};
 	unsigned long long bytes;
 	char path[128];
 	int r;
 
-	if (sscanf(text, "%127s %u %llu %u", path, &count, &bytes, &seed) != 4 || !count ||
-	    bytes < PAGE_SIZE || bytes >> PAGE_SHIFT > U32_MAX)
+	if (sscanf(text, "%127s %u %llu %u %u %u", path, &j.count, &bytes, &seed, &j.depth,
+		   &j.size) != 6 ||
+	    !j.count || !j.depth || j.depth > DEPTH_MAX || bytes >> PAGE_SHIFT > U32_MAX ||
+	    j.size < PAGE_SIZE || j.size > PIECES_MAX * PIECE_MAX || !is_power_of_2(j.size))
 		return -EINVAL;
+	j.order = ilog2(min_t(u32, j.size, PIECE_MAX)) - PAGE_SHIFT;
+	j.pieces = j.size / (PAGE_SIZE << j.order);
 	mutex_lock(&lock);
-	r = biogen_run(path, count, bytes, seed);
+	r = biogen_run(&j, path, bytes, seed);
 	mutex_unlock(&lock);
 	return r;
 }
@@ -123,7 +198,7 @@ static int run_get(char *buffer, const struct kernel_param *kp)
 
 static const struct kernel_param_ops run_ops = { .set = run_set, .get = run_get };
 module_param_cb(run, &run_ops, NULL, 0600);
-MODULE_PARM_DESC(run, "DEVICE BIOS BYTES SEED: starts a run; reads as ns for each bio");
+MODULE_PARM_DESC(run, "DEVICE BIOS BYTES SEED DEPTH SIZE: starts a run; reads as ns for each bio");
 
 MODULE_DESCRIPTION("bio generator of dm-chain's benchmarks");
 MODULE_AUTHOR("dm-chain developers");
