@@ -142,7 +142,7 @@ static int chain_layer_check_head(const struct chain_layer_open *l, const struct
 		return r;
 	}
 	if (crc != le32_to_cpu(rec->head_crc)) {
-		DMERR("layer %u (%s): its beginning has checksum %08x, index has %08x: create it anew",
+		DMERR("layer %u (%s): first bytes are %08x, index has %08x: create it anew",
 		      l->id, path, crc, le32_to_cpu(rec->head_crc));
 		*error = "A layer was modified after the index was built";
 		return -ESTALE;
