@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "commands/print_json.hpp"
 #include "commands/registry.hpp"
 #include "io/progress.hpp"
 #include "io/text.hpp"
@@ -50,7 +51,7 @@ void check_layers(const qcow2::Chain& chain, Faults& faults) {
     for (const Faults& f : found) faults.take(f);
 }
 
-void print_json(const std::string& image, std::size_t layers, const Faults& faults, const std::optional<Error>& stopped) {
+void print_facts(const std::string& image, std::size_t layers, const Faults& faults, const std::optional<Error>& stopped) {
     Json j;
     j["image"] = image;
     j["layers_checked"] = layers;
@@ -58,7 +59,7 @@ void print_json(const std::string& image, std::size_t layers, const Faults& faul
     j["messages"] = faults.messages();
     if (stopped) j["messages"].push_back(stopped->what());
     j["complete"] = !stopped;
-    fmt::print("{}\n", j.dump(2, ' ', false, Json::error_handler_t::replace));
+    print_json(j);
 }
 
 void print_text(const std::string& image, std::size_t layers, const Faults& faults, const std::optional<Error>& stopped) {
@@ -87,7 +88,7 @@ Exit check(const ImageOptions& options, bool json) {
         if (e.code() != Exit::damaged) throw;
         stopped = e;
     }
-    (json ? print_json : print_text)(options.image, layers, faults, stopped);
+    (json ? print_facts : print_text)(options.image, layers, faults, stopped);
     if (faults.count() != 0) return Exit::damaged;
     return stopped ? stopped->code() : Exit::done;
 }

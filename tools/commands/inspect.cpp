@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "commands/content.hpp"
+#include "commands/print_json.hpp"
 #include "commands/registry.hpp"
 #include "io/progress.hpp"
 #include "io/text.hpp"
@@ -132,7 +133,7 @@ void inspect(const ImageOptions& options, bool json) {
         j["content"] = Json::array();
         for (const Content& c : content) j["content"].push_back(content_json(c));
         j["problems"] = problems;
-        fmt::print("{}\n", j.dump(2, ' ', false, Json::error_handler_t::replace));
+        print_json(j);
         return;
     }
     fmt::print("{}\n", escaped(options.image));

@@ -3,6 +3,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "commands/print_json.hpp"
 #include "commands/registry.hpp"
 #include "dm/device.hpp"
 #include "io/text.hpp"
@@ -32,7 +33,7 @@ void add_ls(CLI::App& app, Exit&) {
                 fmt::print("{:<24} {:>10} {:>5} layers  {:<4} open {:<3} {}\n", escaped(d.name),
                            human_size(s.sectors * 512), s.depth, s.mode, d.open_count, escaped(table));
         }
-        if (*json) fmt::print("{}\n", out.dump(2));
+        if (*json) print_json(out);
     });
 }
 

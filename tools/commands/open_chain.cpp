@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "commands/open_chain.hpp"
+#include "commands/print_json.hpp"
 
 #include <unistd.h>
 
@@ -18,13 +19,26 @@ std::string chain_file_beside(const std::string& image, const std::string& name)
     return (fs::path(Place(image).path()).parent_path() / (name + ".chain")).string();
 }
 
-void build_chain_file(const ImageOptions& image, const std::string& path) {
+namespace {
+
+Error empty_disk(const std::string& path) {
+    return failed("{}: the virtual disk has 0 bytes: there is nothing to make a device of", escaped(path));
+}
+
+}  // namespace
+
+void check_chain_file_place(const std::string& path) {
     std::error_code none;
     dm::table_parameters(fs::absolute(path).string(), {});  // refuses a path that no table line can say
-    if (fs::exists(path, none) && !chain::is_chain_file(File(path)))
+    if (fs::exists(path, none) && !(fs::is_regular_file(path, none) && chain::is_chain_file(File(path))))
         throw failed("{}: exists and is not a chain file: move it away, or name another place with --chain",
                      escaped(path));
+}
+
+void build_chain_file(const ImageOptions& image, const std::string& path) {
+    check_chain_file_place(path);
     const qcow2::Chain chain(image.image, image.chain);
+    if (!chain.virtual_size()) throw empty_disk(image.image);
     chain::BuildOptions options;
     if (::isatty(STDERR_FILENO))
         options.progress = [](std::uint64_t done, std::uint64_t all) {
@@ -38,8 +52,7 @@ chain::ChainFile open_for_device(const std::string& path) {
     chain::ChainFile file{File(path)};
     allow_open_files(1);
     file.verify_layers();
-    if (!file.sectors())
-        throw failed("{}: the virtual disk has 0 bytes: there is nothing to make a device of", escaped(path));
+    if (!file.sectors()) throw empty_disk(path);
     return file;
 }
 
@@ -49,6 +62,12 @@ void add_cache_option(CLI::App& command, std::optional<std::uint64_t>& bytes) {
             "--index-cache", [&bytes](const std::uint64_t& n) { bytes = n; },
             "Memory that the target may use for its index, e.g. 64M (default 256M)")
         ->transform(CLI::AsSizeValue(false))
+        // Run before that: -1 would become a very large number.
+        ->transform(CLI::Validator(
+            [](std::string& text) {
+                return !text.empty() && text.front() == '-' ? "a number of bytes cannot be negative" : std::string();
+            },
+            ""))
         ->type_name("BYTES");
 }
 
@@ -60,9 +79,9 @@ void create_device(const std::string& name, const chain::ChainFile& file, std::o
                                     {"chain_file", file.file().path()},
                                     {"bytes", file.sectors() * 512},
                                     {"files", file.layers().size()}};
-        fmt::print("{}\n", out.dump(2));
+        print_json(out);
     } else {
-        fmt::print("/dev/mapper/{}: {}, {} files, read-only; index in {}\n", name, human_size(file.sectors() * 512),
+        fmt::print("/dev/mapper/{}: {}, {} files, read-only; index in {}\n", escaped(name), human_size(file.sectors() * 512),
                    file.layers().size(), escaped(file.file().path()));
     }
 }

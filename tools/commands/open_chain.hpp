@@ -14,8 +14,10 @@ namespace dmchain::commands {
 // Where the chain file of an image goes unless told otherwise: beside it, @name.chain.
 std::string chain_file_beside(const std::string& image, const std::string& name);
 
-// Builds the chain file @path of the image, with progress on a terminal. What stands there is replaced only if it is
-// a chain file, too.
+// Refuses @path for a chain file to be written: one that no table line can say, or where something else stands.
+void check_chain_file_place(const std::string& path);
+
+// Builds the chain file @path of the image, with progress on a terminal, after check_chain_file_place().
 void build_chain_file(const ImageOptions& image, const std::string& path);
 
 // Opens the chain file @path, compares its layers with what lies there now, and refuses a disk of 0 bytes.

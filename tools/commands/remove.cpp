@@ -4,6 +4,7 @@
 
 #include "commands/registry.hpp"
 #include "dm/device.hpp"
+#include "io/text.hpp"
 
 namespace dmchain::commands {
 
@@ -19,10 +20,10 @@ void add_remove(CLI::App& app, Exit&) {
     c->callback([o] {
         const dm::Device device = dm::find(o->name);
         if (device.open_count)
-            throw failed("{}: the device is open {} time(s): unmount it or stop who uses it first", o->name,
+            throw failed("{}: the device is open {} time(s): unmount it or stop who uses it first", escaped(o->name),
                          device.open_count);
         if (o->dry_run)
-            fmt::print("would remove /dev/mapper/{} ({})\n", o->name, dm::parameters(o->name));
+            fmt::print("would remove /dev/mapper/{} ({})\n", escaped(o->name), escaped(dm::parameters(o->name)));
         else
             dm::remove(o->name);
     });

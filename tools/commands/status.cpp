@@ -3,6 +3,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "commands/print_json.hpp"
 #include "commands/registry.hpp"
 #include "dm/device.hpp"
 #include "io/text.hpp"
@@ -61,7 +62,7 @@ void add_status(CLI::App& app, Exit&) {
     c->callback([o] {
         const dm::Status s = dm::status(o->name);
         if (o->json)
-            fmt::print("{}\n", as_json(o->name, s).dump(2));
+            print_json(as_json(o->name, s));
         else
             print(o->name, s);
     });

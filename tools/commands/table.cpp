@@ -35,7 +35,7 @@ void add_table(CLI::App& app, Exit&) {
     CLI::App* c = app.add_subcommand("table", "Print the table line of an image (whose index is built) or a chain file, "
                                               "for 'dmsetup create --readonly NAME'");
     add_image_options(*c, o->image);
-    c->add_option("--chain", o->chain_file, "Where the chain file goes (default: IMAGE.chain beside IMAGE)")
+    c->add_option("--chain", o->chain_file, "Where the chain file of IMAGE goes (default: IMAGE.chain beside IMAGE)")
         ->type_name("FILE");
     add_cache_option(*c, o->index_cache);
     c->callback([o] { run(*o); });
