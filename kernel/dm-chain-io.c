@@ -107,6 +107,13 @@ static void chain_file_read(struct chain_io *io, u64 pos)
 		io->iocb.ki_complete = chain_file_complete;
 	}
 	r = l->file->f_op->read_iter(&io->iocb, &iter);
+	if (direct && (r == -EINVAL || r == -EOPNOTSUPP)) {
+		/* It says that it can, but not here: through the page cache, then. */
+		io->iocb.ki_flags &= ~IOCB_DIRECT;
+		io->iocb.ki_complete = NULL;
+		io->iocb.ki_pos = pos;
+		r = l->file->f_op->read_iter(&io->iocb, &iter);
+	}
 	if (r != -EIOCBQUEUED)
 		chain_file_complete(&io->iocb, r);
 }
