@@ -58,6 +58,9 @@ static void chain_file_done(struct chain_io *io, long r)
 				    io->layer->id, io->iocb.ki_pos, r, io->bytes);
 			r = -EIO;
 		}
+	} else if (r < 0) {
+		DMERR_LIMIT("layer %u: at byte %llu: reading %u bytes: error %ld", io->layer->id,
+			    io->offset, io->bytes, r);
 	}
 	chain_io_end(io, r < 0 ? r : 0);
 }

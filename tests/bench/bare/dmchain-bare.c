@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The least that a target with an index can cost: one flat array of 8 bytes for each 64 KiB cluster,
+ * The least that a target with an index can cost: one flat array of 8 bytes a 64 KiB cluster,
  * read under RCU, each pointing to a random cluster of one device. A peer in the benchmark of the
  * cost per bio: what the target "chain" takes beyond this is its own.
  *
