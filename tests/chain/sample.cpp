@@ -348,15 +348,15 @@ const std::vector<ChainDamage>& chain_damages() {
         NODE("fine-aux", runs, uint64_t, head + 3 * 8, htole64(chain_entry(CHAIN_FINE, 0, 3)),
              "auxiliary index of a fine entry is 3, expected at most 2");
 #undef NODE
-#define AUX(name, type, at, value, expect)                                                                  \
-    v.push_back({name, Met::read,                                                                           \
-                 [](S& s) {                                                                                 \
-                     s.put<type>(s.runs_aux + (at), value);                                                 \
-                     s.seal_node(s.runs);                                                                   \
-                 },                                                                                         \
-                 [](const S& s) { return fmt::format("at byte {}: {}", s.runs_aux + (at) / 8 * 8 % 16, expect); }})
-        AUX("compressed-offset", uint64_t, 0, htole64(layer_bytes),
-            fmt::format("offset of a compressed cluster is {}, expected at most {}", layer_bytes, layer_bytes - 1));
+        v.push_back({"compressed-offset", Met::read,
+                     [](S& s) {
+                         s.put<uint64_t>(s.runs_aux, htole64(layer_bytes));
+                         s.seal_node(s.runs);
+                     },
+                     [](const S& s) {
+                         return fmt::format("at byte {}: offset of a compressed cluster is {}, expected at most {}",
+                                            s.runs_aux, layer_bytes, layer_bytes - 1);
+                     }});
         v.push_back({"compressed-length", Met::read,
                      [](S& s) {
                          s.put<std::uint32_t>(s.runs_aux + 8, htole32(5u << 20));
