@@ -148,9 +148,9 @@ static inline bool chain_check_super(const struct chain_super *s, __u64 actual, 
 				       chain_le32(s->string_bytes), "at most",
 				       CHAIN_MAX_LAYERS * (CHAIN_MAX_PATH + 1));
 	layers = chain_le64(s->layer_offset);
-	if (layers < CHAIN_SUPER_BYTES)
+	if (layers < CHAIN_SUPER_COPIES * CHAIN_SUPER_BYTES)
 		return chain_fault_set(f, "offset of the layer table", AT(layer_offset), layers,
-				       "at least", CHAIN_SUPER_BYTES);
+				       "at least", CHAIN_SUPER_COPIES * CHAIN_SUPER_BYTES);
 	if (layers & 511)
 		return chain_fault_set(f, "offset of the layer table", AT(layer_offset), layers,
 				       "a multiple of", 512);
@@ -159,8 +159,54 @@ static inline bool chain_check_super(const struct chain_super *s, __u64 actual, 
 	if (layers > file_bytes || end > file_bytes - layers)
 		return chain_fault_set(f, "end of the layer table", AT(layer_offset), layers + end,
 				       "at most", file_bytes);
+	if (chain_le16(s->active) == CHAIN_NO_LAYER)
+		return true;
+
+	end = (1ull << s->cluster_shift) - 1;
+	layers = chain_le64(s->log_segment);
+	if (!layers || layers & end)
+		return chain_fault_set(f, "offset of the log's segment", AT(log_segment), layers,
+				       "a multiple of", end + 1);
+	sectors = chain_le64(s->log_segment_bytes);
+	if (!sectors || sectors & end || sectors >> 62 || layers >> 62)
+		return chain_fault_set(f, "bytes of the log's segment", AT(log_segment_bytes), sectors,
+				       "a multiple of", end + 1);
+	if (chain_le64(s->log_next) < layers || chain_le64(s->log_next) & 4095)
+		return chain_fault_set(f, "offset of the log's next block", AT(log_next),
+				       chain_le64(s->log_next), "at least", layers);
+	if (chain_le64(s->log_next) > layers + sectors)
+		return chain_fault_set(f, "offset of the log's next block", AT(log_next),
+				       chain_le64(s->log_next), "at most", layers + sectors);
+	if (chain_le64(s->alloc_next) & end || chain_le64(s->alloc_next) >> 62)
+		return chain_fault_set(f, "end of the active layer's clusters", AT(alloc_next),
+				       chain_le64(s->alloc_next), "a multiple of", end + 1);
+	if (chain_le32(s->next_id) > CHAIN_NO_LAYER)
+		return chain_fault_set(f, "id of the next layer", AT(next_id), chain_le32(s->next_id),
+				       "at most", CHAIN_NO_LAYER);
+	if (chain_le32(s->free_count) > CHAIN_MAX_FREE)
+		return chain_fault_set(f, "entries of the free list", AT(free_count),
+				       chain_le32(s->free_count), "at most", CHAIN_MAX_FREE);
+	layers = chain_le64(s->free_offset);
+	end = (__u64)chain_le32(s->free_count) * sizeof(struct chain_free);
+	if (end && (layers & 511 || layers > file_bytes || end > file_bytes - layers))
+		return chain_fault_set(f, "end of the free list", AT(free_offset), layers + end,
+				       "at most", file_bytes);
 	return true;
 #undef AT
+}
+
+/*
+ * Which of the superblock's copies (two, one after the other, of a file of @actual bytes) counts: 0 or 1.
+ * -1: neither, and @f says what is wrong with the first.
+ */
+static inline int chain_check_supers(const struct chain_super *copies, __u64 actual, struct chain_fault *f)
+{
+	struct chain_fault second;
+	bool sound = chain_check_super(copies, actual, f);
+
+	if (!chain_check_super(copies + 1, actual, &second))
+		return sound ? 0 : -1;
+	return sound && chain_le64(copies[0].generation) > chain_le64(copies[1].generation) ? 0 : 1;
 }
 
 /*

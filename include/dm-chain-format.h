@@ -19,7 +19,8 @@
 
 #define CHAIN_MAGIC		"DMCHAIN\n"	/* 8 bytes, no NUL */
 #define CHAIN_VERSION		1
-#define CHAIN_SUPER_BYTES	4096	/* the superblock's place, at byte 0 */
+#define CHAIN_SUPER_BYTES	4096	/* a superblock; two copies, at bytes 0 and 4096 */
+#define CHAIN_SUPER_COPIES	2
 #define CHAIN_SECTOR_SHIFT	9
 
 #define CHAIN_FANOUT_SHIFT	9
@@ -177,11 +178,17 @@ enum chain_layer_format { CHAIN_FORMAT_RAW = 0, CHAIN_FORMAT_QCOW2 = 1 };
 enum chain_compression { CHAIN_ZLIB = 0, CHAIN_ZSTD = 1 };
 #define CHAIN_LAYER_HAS_HEAD_CRC	1u	/* head_crc is to be compared at activation */
 #define CHAIN_LAYER_HAS_COMPRESSED	2u	/* some entry is a compressed cluster of it */
-#define CHAIN_LAYER_FLAGS		3u	/* all that this version knows */
+#define CHAIN_LAYER_UNSEALED		4u	/* active, or frozen and not sealed yet: only its log knows it */
+#define CHAIN_LAYER_FLAGS		7u	/* all that this version knows */
 
 /*
- * The superblock, at byte 0. It is written last, when all that it names is durable. The layer table
- * is layer_count records, then string_bytes bytes of NUL-terminated paths, contiguous.
+ * The superblock. It is written last, when all that it names is durable, in turn at byte 0 and at byte 4096:
+ * the sound copy with the larger generation counts, and a torn write leaves the other one. A file that was
+ * never active has one copy, at byte 0, and zeroes in the other's place. The layer table is layer_count
+ * records, then string_bytes bytes of NUL-terminated paths, contiguous.
+ *
+ * With an active layer the index says what the chain was when the log (dm-chain-log.h) had come to log_next;
+ * what the log has from there on is applied at activation.
  */
 struct chain_super {
 	__u8 magic[8];
@@ -204,8 +211,30 @@ struct chain_super {
 	__le64 file_bytes;	/* length of the chain file: nothing it names lies beyond */
 	__le64 nodes;		/* nodes in the file, the root included (status: index pages total) */
 	__le64 clusters;	/* clusters that are not HOLE (status) */
-	__u8 reserved[4096 - 128];
+	/* Only with an active layer, otherwise 0. */
+	__le64 log_segment;	/* bytes in the active layer: the log's segment at that time ... */
+	__le64 log_segment_bytes;
+	__le64 log_next;	/* ... the place of its next block (the segment's end: none is left) ... */
+	__le64 log_sequence;	/* ... and the sequence number of that block */
+	__le32 log_epoch;	/* of the block before */
+	__le32 state;		/* CHAIN_STATE_* */
+	__le64 alloc_next;	/* bytes in the active layer: from here on all is free */
+	__le64 free_offset;	/* bytes in the chain file: free_count struct chain_free, a multiple of 512 */
+	__le32 free_count;	/* 0: none, free_offset does not count */
+	__le32 free_crc;	/* CRC-32C of them */
+	__le32 next_id;		/* the id that the next layer gets */
+	__le32 reserved0;
+	__u8 reserved[4096 - 200];
 };
 CHAIN_STATIC_ASSERT(sizeof(struct chain_super) == CHAIN_SUPER_BYTES, "superblock");
+
+#define CHAIN_STATE_NEEDS_CHECK	1u	/* a write of metadata failed: recover before writing again */
+
+/* Room that may be used again: of the active layer (bytes, below alloc_next), or of the chain file. */
+struct chain_free {
+	__le64 offset;		/* bytes; bit 0 set: of the chain file */
+	__le64 bytes;
+};
+#define CHAIN_MAX_FREE	65536	/* entries; what does not fit is not used again until the index is built anew */
 
 #endif /* DM_CHAIN_FORMAT_H */

@@ -31,6 +31,20 @@ static inline struct timespec64 chain_inode_mtime(const struct inode *inode)
 }
 #endif
 
+/* What was the limit itself became what is derived from the hardware's and the user's. 6.9 */
+static inline void chain_limit_discard(struct queue_limits *limits, unsigned int sectors)
+{
+	limits->max_hw_discard_sectors = sectors;
+	limits->max_discard_sectors = sectors;
+}
+
+/* Frees @p after a grace period; may sleep. The name says so since 6.3. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
+#define chain_kfree_rcu(p) kvfree_rcu(p)
+#else
+#define chain_kfree_rcu(p) kvfree_rcu_mightsleep(p)
+#endif
+
 /* Shrinkers became separately allocated, with a private pointer, in 6.7. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
 struct chain_shrinker {

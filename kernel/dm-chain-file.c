@@ -27,6 +27,21 @@ int chain_read_exact(struct file *file, void *buf, size_t bytes, loff_t offset)
 	return 0;
 }
 
+int chain_write_exact(struct file *file, const void *buf, size_t bytes, loff_t offset)
+{
+	while (bytes) {
+		ssize_t n = kernel_write(file, buf, bytes, &offset);
+
+		if (n == -EINTR)
+			continue;
+		if (n <= 0)
+			return n ? n : -EIO;
+		buf += n;
+		bytes -= n;
+	}
+	return 0;
+}
+
 void chain_log_fault(const struct chain_file *cf, u64 base, const struct chain_fault *f)
 {
 	DMERR_LIMIT("%s: at byte %llu: %s is %llu, expected %s%s%llu", cf->path, base + f->at,
@@ -60,6 +75,7 @@ static int chain_file_read_layers(struct chain_file *cf, char **error)
 
 	for (i = 0; i < count; i++)
 		ids = max_t(u32, ids, le16_to_cpu(cf->layers[i].id) + 1);
+	cf->room = ids;
 	cf->layer_bytes = kvcalloc(ids, sizeof(u64), GFP_KERNEL);
 	if (!cf->layer_bytes) {
 		*error = "Cannot allocate the layer table";
@@ -74,29 +90,39 @@ static int chain_file_read_layers(struct chain_file *cf, char **error)
 			return -EINVAL;
 		}
 		cf->layer_bytes[id] = le64_to_cpu(cf->layers[i].bytes);
+		/* It has grown since: what lies past its end is found out by reading it. */
+		if (le32_to_cpu(cf->layers[i].flags) & CHAIN_LAYER_UNSEALED)
+			cf->layer_bytes[id] = CHAIN_MAX_POS << SECTOR_SHIFT;
+	}
+	if (chain_file_active(cf) && (le16_to_cpu(s->active) >= ids ||
+				      !cf->layer_bytes[le16_to_cpu(s->active)])) {
+		DMERR("%s: the active layer's id is %u: there is no such layer", cf->path,
+		      le16_to_cpu(s->active));
+		*error = "Chain file names an active layer that it does not have";
+		return -EINVAL;
 	}
 	cf->geometry.ids = ids;
 	cf->geometry.layer_bytes = cf->layer_bytes;
 	return 0;
 }
 
-int chain_file_open(struct chain_file *cf, const char *path, char **error)
+int chain_file_open(struct chain_file *cf, const char *path, bool write, char **error)
 {
 	struct chain_geometry *g = &cf->geometry;
 	struct chain_fault fault;
 	struct inode *inode;
 	loff_t size;
-	int r;
+	int copy, r;
 
 	memset(cf, 0, sizeof(*cf));
 	cf->path = kstrdup(path, GFP_KERNEL);
-	cf->super = kmalloc(sizeof(*cf->super), GFP_KERNEL);
+	cf->super = kmalloc(CHAIN_SUPER_COPIES * CHAIN_SUPER_BYTES, GFP_KERNEL);
 	if (!cf->path || !cf->super) {
 		*error = "Cannot allocate the superblock";
 		r = -ENOMEM;
 		goto bad;
 	}
-	cf->file = filp_open(path, O_RDONLY | O_LARGEFILE, 0);
+	cf->file = filp_open(path, (write ? O_RDWR : O_RDONLY) | O_LARGEFILE, 0);
 	if (IS_ERR(cf->file)) {
 		r = PTR_ERR(cf->file);
 		cf->file = NULL;
@@ -112,23 +138,28 @@ int chain_file_open(struct chain_file *cf, const char *path, char **error)
 		goto bad;
 	}
 	size = i_size_read(cf->file->f_mapping->host);
-	if (size < CHAIN_SUPER_BYTES) {
-		DMERR("%s: %lld bytes, a superblock needs %d", path, size, CHAIN_SUPER_BYTES);
+	if (size < CHAIN_SUPER_COPIES * CHAIN_SUPER_BYTES) {
+		DMERR("%s: %lld bytes, a superblock needs %d", path, size,
+		      CHAIN_SUPER_COPIES * CHAIN_SUPER_BYTES);
 		*error = "Chain file is too short for a superblock";
 		r = -EINVAL;
 		goto bad;
 	}
-	r = chain_read_exact(cf->file, cf->super, sizeof(*cf->super), 0);
+	r = chain_read_exact(cf->file, cf->super, CHAIN_SUPER_COPIES * CHAIN_SUPER_BYTES, 0);
 	if (r) {
 		*error = "Cannot read the superblock";
 		goto bad;
 	}
-	if (!chain_check_super(cf->super, size, &fault)) {
+	copy = chain_check_supers(cf->super, size, &fault);
+	if (copy < 0) {
 		chain_log_fault(cf, 0, &fault);
 		*error = "Not a chain file, or its superblock is damaged";
 		r = -EINVAL;
 		goto bad;
 	}
+	cf->copy = copy;
+	if (copy)
+		memcpy(cf->super, cf->super + 1, sizeof(*cf->super));
 	g->sectors = le64_to_cpu(cf->super->sectors);
 	g->cluster_shift = cf->super->cluster_shift;
 	g->subblock_shift = cf->super->subblock_shift;
@@ -143,6 +174,70 @@ int chain_file_open(struct chain_file *cf, const char *path, char **error)
 bad:
 	chain_file_close(cf);
 	return r;
+}
+
+int chain_file_changed(const struct chain_file *cf)
+{
+	struct chain_super *now = kmalloc(CHAIN_SUPER_COPIES * CHAIN_SUPER_BYTES, GFP_KERNEL);
+	struct chain_fault fault;
+	int r, copy;
+
+	if (!now)
+		return -ENOMEM;
+	r = chain_read_exact(cf->file, now, CHAIN_SUPER_COPIES * CHAIN_SUPER_BYTES, 0);
+	if (!r) {
+		copy = chain_check_supers(now, i_size_read(cf->file->f_mapping->host), &fault);
+		r = copy < 0 || now[copy].generation != cf->super->generation;
+	}
+	kfree(now);
+	return r;
+}
+
+int chain_file_add_layer(struct chain_file *cf, const struct chain_layer *rec, const char *path,
+			 u64 **old)
+{
+	u32 count = le32_to_cpu(cf->super->layer_count);
+	u32 strings = le32_to_cpu(cf->super->string_bytes);
+	unsigned int id = le16_to_cpu(rec->id);
+	size_t n = strlen(path);
+	struct chain_layer *table;
+	char *text;
+
+	*old = NULL;
+	if (id >= cf->room) {
+		unsigned int room = id + 256;
+		u64 *bytes = kvcalloc(room, sizeof(u64), GFP_KERNEL);
+
+		if (!bytes)
+			return -ENOMEM;
+		memcpy(bytes, cf->layer_bytes, cf->geometry.ids * sizeof(u64));
+		*old = cf->layer_bytes;
+		cf->layer_bytes = bytes;
+		cf->room = room;
+		WRITE_ONCE(cf->geometry.layer_bytes, bytes);
+	}
+	table = kvmalloc((count + 1) * sizeof(*table) + strings + n + 1, GFP_KERNEL);
+	if (!table)
+		return -ENOMEM;
+	memcpy(table, cf->layers, count * sizeof(*table));
+	table[count] = *rec;
+	table[count].path_offset = cpu_to_le32(strings);
+	table[count].path_bytes = cpu_to_le16(n);
+	text = (char *)(table + count + 1);
+	memcpy(text, cf->strings, strings);
+	memcpy(text + strings, path, n + 1);
+	kvfree(cf->layers);
+	cf->layers = table;
+	cf->strings = text;
+	cf->super->layer_count = cpu_to_le32(count + 1);
+	cf->super->string_bytes = cpu_to_le32(strings + n + 1);
+
+	cf->layer_bytes[id] = le64_to_cpu(rec->bytes);
+	if (le32_to_cpu(rec->flags) & CHAIN_LAYER_UNSEALED)
+		cf->layer_bytes[id] = CHAIN_MAX_POS << SECTOR_SHIFT;
+	/* Only then may an entry name it: pairs with nothing, entries come later by way of the writer. */
+	smp_store_release(&cf->geometry.ids, max(cf->geometry.ids, id + 1));
+	return 0;
 }
 
 void chain_file_close(struct chain_file *cf)

@@ -12,111 +12,9 @@
 #include <linux/rcupdate.h>
 #include <linux/slab.h>
 
-#include "dm-chain-compat.h"
+#include "dm-chain-index-priv.h"
 
 #define DM_MSG_PREFIX "chain"
-
-#ifndef CONFIG_64BIT
-#error "dm-chain needs a 64-bit kernel: index entries are read and written in one access"
-#endif
-
-/*
- * A slot whose child is in memory: the child's address, and in the bits that its alignment leaves
- * free
- *   0..2  CHAIN_RESIDENT
- *   3     the child was used since the clock's hand last passed (readers set it, rarely)
- *   4     the child leaf is a struct runs, not an array
- * In an entry of a leaf in memory, FINE and COMPRESSED hold addresses in the same way (of an array
- * of entries, of a struct packed) instead of the indexes that they hold on disk.
- */
-#define SLOT_USED 8ull
-#define SLOT_RUNS 16ull
-#define SLOT_ALIGN 32
-#define SLOT_MASK 31ull
-
-#define MIN_CACHE (64u << 10) /* bytes beyond the root: one path and something to evict */
-#define VICTIMS 64
-#define LOAD_LOCKS 16
-
-struct middle {
-	u64 slot[CHAIN_FANOUT];
-	u64 place[CHAIN_FANOUT]; /* of children in memory: their NODE entry, to go back to */
-};
-
-/* What the lookup does not need of a slot of the root; under index->lock. */
-struct root_side {
-	u64 place; /* of a middle node in memory: its NODE entry */
-	u32 children; /* of it that are in memory, and searches that hold it */
-};
-
-/* A leaf of few runs: run i begins at child start[i] with entry[i]. */
-struct runs {
-	u16 count;
-	u16 *start;
-	u64 entry[];
-};
-
-#define RUNS_MAX 180 /* more do not pay: an array is 4096 bytes, this 1824 */
-
-struct packed {
-	u64 offset;
-	u32 bytes;
-	u16 layer;
-};
-
-/* Nodes cut off from the tree, waiting for readers to leave. */
-struct victims {
-	struct rcu_head rcu;
-	struct chain_index *index;
-	unsigned int count;
-	u64 slot[VICTIMS]; /* CHAIN_RESIDENT slots; a middle node is marked by its level */
-	u8 level[VICTIMS];
-	bool busy; /* under index->lock to set; cleared when the grace period is over */
-};
-
-struct chain_index_cpu {
-	u64 hits;
-};
-
-struct chain_index {
-	u64 *root; /* root_count slots; written under lock, read under RCU */
-	u32 root_count;
-	u8 cluster_sector_shift; /* log2 sectors */
-	u8 subblock_sector_shift;
-	struct chain_index_cpu __percpu *cpu;
-
-	/* Not on the hot path from here on. */
-	const struct chain_file *cf;
-	struct root_side *side; /* root_count */
-	u64 limit;
-	u64 fixed; /* bytes: the root and this */
-	atomic64_t bytes;
-	atomic64_t resident;
-	atomic64_t misses;
-	u64 nodes;
-
-	struct mutex lock; /* every change of the tree; taken inside a load lock */
-	u64 hand; /* the clock's: number of a leaf; under lock */
-	struct victims victims; /* of a reader that makes room; under lock */
-	struct victims shrunk; /* of the shrinker */
-	struct mutex load[LOAD_LOCKS]; /* by leaf: one reader of a node, the others wait */
-	struct chain_shrinker *shrinker;
-};
-
-static inline void *slot_ptr(u64 slot)
-{
-	return (void *)(unsigned long)(slot & ~SLOT_MASK);
-}
-
-static inline void *entry_ptr(u64 e)
-{
-	return (void *)(unsigned long)(e & ~CHAIN_KIND_MASK);
-}
-
-static inline u64 ptr_entry(const void *p, enum chain_kind kind)
-{
-	return (u64)(unsigned long)p | kind;
-}
 
 /* ---- Lookup ---- */
 
@@ -263,7 +161,7 @@ static size_t runs_bytes(u32 count)
 }
 
 /* Frees what the entries of a leaf point to; returns how many bytes that was. */
-static size_t free_entries(const struct chain_index *ix, const u64 *e, u32 count)
+size_t chain_free_entries(const struct chain_index *ix, const u64 *e, u32 count)
 {
 	u32 sub = 1u << (ix->cluster_sector_shift - ix->subblock_sector_shift);
 	size_t bytes = 0;
@@ -271,7 +169,7 @@ static size_t free_entries(const struct chain_index *ix, const u64 *e, u32 count
 
 	for (i = 0; i < count; i++) {
 		if (chain_entry_kind(e[i]) == CHAIN_FINE)
-			bytes += free_entries(ix, entry_ptr(e[i]), sub);
+			bytes += chain_free_entries(ix, entry_ptr(e[i]), sub);
 		else if (chain_entry_kind(e[i]) != CHAIN_COMPRESSED)
 			continue;
 		bytes += ksize(entry_ptr(e[i]));
@@ -289,9 +187,9 @@ static void free_node(struct chain_index *ix, u64 slot, unsigned int level)
 	if (level == 0 && (slot & SLOT_RUNS)) {
 		struct runs *r = p;
 
-		bytes += free_entries(ix, r->entry, r->count);
+		bytes += chain_free_entries(ix, r->entry, r->count);
 	} else if (level == 0) {
-		bytes += free_entries(ix, p, CHAIN_FANOUT);
+		bytes += chain_free_entries(ix, p, CHAIN_FANOUT);
 	}
 	kfree(p);
 	atomic64_sub(bytes, &ix->bytes);
@@ -330,7 +228,7 @@ static int unpack_entry(const struct chain_index *ix, const struct chain_node *n
 		for (i = 0; i < sub; i++) {
 			r = unpack_entry(ix, n, le64_to_cpu(aux[pos + i]), &fine[i], bytes);
 			if (r) {
-				*bytes -= free_entries(ix, fine, i) + ksize(fine);
+				*bytes -= chain_free_entries(ix, fine, i) + ksize(fine);
 				kfree(fine);
 				return r;
 			}
@@ -364,7 +262,7 @@ static int unpack_array(const struct chain_index *ix, const struct chain_node *n
 
 		r = unpack_entry(ix, n, le64_to_cpu(e[i]), &first, bytes);
 		if (r) {
-			*bytes -= free_entries(ix, out, j);
+			*bytes -= chain_free_entries(ix, out, j);
 			return r;
 		}
 		out[j++] = first;
@@ -402,7 +300,7 @@ static int unpack_leaf(const struct chain_index *ix, const struct chain_node *n,
 			r = unpack_entry(ix, n, le64_to_cpu(e[i]), &p->entry[i], bytes);
 		}
 		if (r) {
-			free_entries(ix, p->entry, i - 1);
+			chain_free_entries(ix, p->entry, i - 1);
 			kfree(p);
 			return r;
 		}
@@ -498,12 +396,16 @@ static u64 pass_hand(struct chain_index *ix, u64 leaf, struct victims *v)
 		return (u64)(top + 1) << CHAIN_FANOUT_SHIFT;
 	m = slot_ptr(slot);
 	if (!ix->side[top].children) {
+		if (ix->dirty && test_bit(top, ix->dirty_middle))
+			return (u64)(top + 1) << CHAIN_FANOUT_SHIFT;
 		if (slot & SLOT_USED)
 			cmpxchg_relaxed(&ix->root[top], slot, slot & ~SLOT_USED);
 		else
 			cut_off(v, &ix->root[top], ix->side[top].place, 1);
 		return (u64)(top + 1) << CHAIN_FANOUT_SHIFT;
 	}
+	if (ix->dirty && (test_bit(leaf, ix->dirty) || test_bit(leaf, ix->storing)))
+		return leaf + 1;
 	slot = READ_ONCE(m->slot[i]);
 	if (chain_entry_kind(slot) == CHAIN_RESIDENT) {
 		if (slot & SLOT_USED) {
@@ -550,7 +452,7 @@ static void free_victims_rcu(struct rcu_head *rcu)
  * Room for @bytes below the limit, as far as there is anything to drop. Under index->lock;
  * sleeps.
  */
-static void make_room(struct chain_index *ix, size_t bytes)
+void chain_index_make_room(struct chain_index *ix, size_t bytes)
 {
 	struct victims *v = &ix->victims;
 
@@ -650,7 +552,7 @@ static int load_node(struct chain_index *ix, struct search *s, unsigned int leve
 
 	mutex_lock(&ix->lock);
 	/* An upper bound: the array, and the auxiliary words with what kmalloc rounds up. */
-	make_room(ix, level ? sizeof(struct middle) :
+	chain_index_make_room(ix, level ? sizeof(struct middle) :
 			      (CHAIN_FANOUT + 2 * (size_t)le32_to_cpu(n->aux_words)) * sizeof(u64));
 	slot = missing_slot(ix, cluster, &now);
 	if (!slot || now != level || *slot != place)
@@ -765,6 +667,7 @@ struct chain_index *chain_index_open(const struct chain_file *cf, u64 limit, cha
 	ix->subblock_sector_shift = g->subblock_shift - SECTOR_SHIFT;
 	ix->root_count = chain_root_count(g->clusters);
 	ix->nodes = le64_to_cpu(cf->super->nodes);
+	atomic64_set(&ix->clusters, le64_to_cpu(cf->super->clusters));
 	ix->victims.index = ix;
 	ix->shrunk.index = ix;
 	mutex_init(&ix->lock);
@@ -820,6 +723,9 @@ void chain_index_close(struct chain_index *ix)
 		free_node(ix, ix->root[i], 1);
 	}
 	WARN_ON_ONCE(atomic64_read(&ix->bytes) != ix->fixed && ix->root);
+	kvfree(ix->dirty_middle);
+	kvfree(ix->storing);
+	kvfree(ix->dirty);
 	kvfree(ix->side);
 	kvfree(ix->root);
 	free_percpu(ix->cpu);
@@ -834,6 +740,7 @@ void chain_index_stats(struct chain_index *ix, struct chain_index_stats *s)
 	s->limit = ix->limit;
 	s->resident = atomic64_read(&ix->resident);
 	s->nodes = ix->nodes;
+	s->clusters = atomic64_read(&ix->clusters);
 	s->misses = atomic64_read(&ix->misses);
 	s->hits = 0;
 	for_each_possible_cpu(cpu)

@@ -35,6 +35,7 @@ struct chain_index_stats {
 	u64 limit; /* bytes */
 	u64 resident; /* nodes in memory */
 	u64 nodes; /* nodes in the chain file */
+	u64 clusters; /* of the disk that are not HOLE */
 	u64 hits; /* lookups answered from memory */
 	u64 misses; /* nodes read from the chain file */
 };
@@ -63,5 +64,65 @@ int chain_index_find(struct chain_index *index, sector_t sector, unsigned int ma
 		     struct chain_extent *out);
 
 void chain_index_stats(struct chain_index *index, struct chain_index_stats *stats);
+
+/*
+ * ---- Changing it: only with an active layer. One thread changes and packs; readers go on. ----
+ *
+ * What is changed stays in memory until it is packed and stored.
+ */
+
+/* Makes the index ready to be changed. Returns 0 or -ENOMEM. */
+int chain_index_make_writable(struct chain_index *index);
+
+/* What one layer itself says of a cluster, in units; as in a record of the log. */
+struct chain_owned {
+	u64 host; /* bytes in the layer; 0: nothing stored */
+	u64 bitmap; /* bit i: unit i lies at host + i * unit; bit 32 + i: it reads zeroes */
+	u64 hole; /* bit i: no layer has anything of unit i */
+};
+
+/*
+ * What @layer says of @cluster. Unit: 1 << @unit_shift bytes. Context: process, may sleep, no-I/O allocation
+ * scope. Returns 0, -EIO, -ENOMEM.
+ */
+int chain_index_owned(struct chain_index *index, u64 cluster, unsigned int layer,
+		      unsigned int unit_shift, struct chain_owned *out);
+
+/*
+ * States that the units in @mask of @cluster are stored in @layer at @host (0: read zeroes, because @layer
+ * says so). Readers see the old or the new entry of each subblock. Context as above. Returns 0, or an error,
+ * and then nothing is changed.
+ */
+int chain_index_set(struct chain_index *index, u64 cluster, unsigned int layer,
+		    unsigned int unit_shift, u64 host, u32 mask);
+
+/* How many leaves wait to be packed. */
+u64 chain_index_dirty(const struct chain_index *index);
+
+/* A node on its way to the chain file. */
+struct chain_packed_node {
+	struct list_head list;
+	u64 offset; /* bytes in the chain file */
+	u32 bytes; /* a power of two, at least 512 */
+	struct chain_node *node;
+};
+
+struct chain_packer {
+	struct list_head nodes; /* of struct chain_packed_node */
+	u64 root; /* the new root's entry */
+	u64 generation; /* to be written into the nodes */
+	u64 (*place)(struct chain_packer *p, u32 bytes); /* room in the chain file: its offset */
+	void (*unplace)(struct chain_packer *p, u64 entry); /* a NODE entry that no longer counts */
+};
+
+/*
+ * Packs all that was changed since the last time, root included, as it is now. Until
+ * chain_index_stored() the nodes stay in memory. On -ENOMEM what was packed so far stands in @p and
+ * counts as dirty no longer: the caller must give up writing (the index in memory stays right).
+ */
+int chain_index_pack(struct chain_index *index, struct chain_packer *p);
+
+/* What the last chain_index_pack() packed is in the chain file now. */
+void chain_index_stored(struct chain_index *index);
 
 #endif /* DM_CHAIN_INDEX_H */

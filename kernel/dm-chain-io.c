@@ -6,6 +6,7 @@
  */
 
 #include "dm-chain-io.h"
+#include "dm-chain-write.h"
 
 #include <linux/blkdev.h>
 #include <linux/percpu.h>
@@ -18,13 +19,16 @@
 
 #define SPLIT_BIOS 64 /* kept in reserve: so many parts can always be under way */
 
-struct chain_split {
-	struct chain_io io;
-	struct bio bio; /* last: its inline vectors follow */
-};
-
 static void chain_io_end(struct chain_io *io, int r)
 {
+	if (io->done) {
+		io->done(io, r);
+		return;
+	}
+	if (io->srcu >= 0) {
+		chain_srcu_unlock(&io->chain->srcu, io->srcu);
+		io->srcu = -1;
+	}
 	io->bio->bi_status = errno_to_blk_status(r);
 	bio_endio(io->bio);
 }
@@ -48,30 +52,28 @@ static void zero_tail(struct bio *bio, unsigned int from)
  */
 static void chain_file_done(struct chain_io *io, long r)
 {
+	const char *what = bio_op(io->bio) == REQ_OP_READ ? "reading" : "writing";
+	u64 end = READ_ONCE(io->layer->bytes);
+
 	if (r >= 0 && r < io->bytes) {
-		if (io->iocb.ki_pos < io->layer->bytes &&
-		    io->iocb.ki_pos + io->bytes > io->layer->bytes &&
-		    io->iocb.ki_pos + r >= io->layer->bytes) {
+		if (bio_op(io->bio) == REQ_OP_READ && io->offset < end &&
+		    io->offset + io->bytes > end && io->offset + r >= end) {
 			zero_tail(io->bio, r);
 		} else {
-			DMERR_LIMIT("layer %u: at byte %lld: %ld bytes instead of %u",
-				    io->layer->id, io->iocb.ki_pos, r, io->bytes);
+			DMERR_LIMIT("layer %u: at byte %llu: %s: %ld bytes instead of %u",
+				    io->layer->id, io->offset, what, r, io->bytes);
 			r = -EIO;
 		}
 	} else if (r < 0) {
-		DMERR_LIMIT("layer %u: at byte %llu: reading %u bytes: error %ld", io->layer->id,
-			    io->offset, io->bytes, r);
+		DMERR_LIMIT("layer %u: at byte %llu: %s %u bytes: error %ld", io->layer->id,
+			    io->offset, what, io->bytes, r);
 	}
 	chain_io_end(io, r < 0 ? r : 0);
 }
 
 static void chain_file_complete(struct kiocb *iocb, long r)
 {
-	struct chain_io *io = container_of(iocb, struct chain_io, iocb);
-
-	/* The file system moves ki_pos on as it likes: count from where it began. */
-	io->iocb.ki_pos = io->offset;
-	chain_file_done(io, r);
+	chain_file_done(container_of(iocb, struct chain_io, iocb), r);
 }
 
 static unsigned int bio_bvecs(struct bio *bio)
@@ -85,20 +87,28 @@ static unsigned int bio_bvecs(struct bio *bio)
 	return n;
 }
 
-/* Reads all of the bio from io->layer at byte @pos. */
-static void chain_file_read(struct chain_io *io, u64 pos)
+static ssize_t chain_file_call(struct chain_io *io, struct iov_iter *iter)
+{
+	const struct file_operations *op = io->layer->file->f_op;
+
+	if (iov_iter_rw(iter) == READ)
+		return op->read_iter(&io->iocb, iter);
+	return op->write_iter(&io->iocb, iter);
+}
+
+void chain_file_io(struct chain_io *io, struct bio *bio, u64 pos)
 {
 	const struct chain_layer_open *l = io->layer;
-	struct bio *bio = io->bio;
-	struct iov_iter iter;
+	struct iov_iter iter, again;
 	ssize_t r;
 	bool direct;
 
 	io->offset = pos;
 	io->bytes = bio->bi_iter.bi_size;
-	iov_iter_bvec(&iter, ITER_DEST, __bvec_iter_bvec(bio->bi_io_vec, bio->bi_iter),
-		      bio_bvecs(bio), io->bytes);
+	iov_iter_bvec(&iter, bio_op(bio) == REQ_OP_READ ? ITER_DEST : ITER_SOURCE,
+		      __bvec_iter_bvec(bio->bi_io_vec, bio->bi_iter), bio_bvecs(bio), io->bytes);
 	iter.iov_offset = bio->bi_iter.bi_bvec_done;
+	again = iter;
 
 	direct = l->dio_offset_align && IS_ALIGNED(pos | io->bytes, l->dio_offset_align) &&
 		 IS_ALIGNED(iov_iter_alignment(&iter), l->dio_mem_align);
@@ -109,16 +119,97 @@ static void chain_file_read(struct chain_io *io, u64 pos)
 		io->iocb.ki_flags |= IOCB_DIRECT;
 		io->iocb.ki_complete = chain_file_complete;
 	}
-	r = l->file->f_op->read_iter(&io->iocb, &iter);
+	r = chain_file_call(io, &iter);
 	if (direct && (r == -EINVAL || r == -EOPNOTSUPP)) {
 		/* It says that it can, but not here: through the page cache, then. */
 		io->iocb.ki_flags &= ~IOCB_DIRECT;
 		io->iocb.ki_complete = NULL;
 		io->iocb.ki_pos = pos;
-		r = l->file->f_op->read_iter(&io->iocb, &iter);
+		r = chain_file_call(io, &again);
 	}
 	if (r != -EIOCBQUEUED)
 		chain_file_complete(&io->iocb, r);
+}
+
+/* ---- Data on a device, for the writer ---- */
+
+static void chain_io_endio(struct bio *bio)
+{
+	struct chain_io *io = bio->bi_private;
+
+	if (bio == io->bio) {
+		bio->bi_end_io = io->saved_end_io;
+		bio->bi_private = io->saved_private;
+	}
+	io->done(io, blk_status_to_errno(bio->bi_status));
+}
+
+void chain_io_submit(struct chain_io *io, struct bio *bio, struct block_device *bdev, u64 pos)
+{
+	io->saved_end_io = bio->bi_end_io;
+	io->saved_private = bio->bi_private;
+	bio->bi_end_io = chain_io_endio;
+	bio->bi_private = io;
+	bio_set_dev(bio, bdev);
+	bio->bi_iter.bi_sector = pos >> SECTOR_SHIFT;
+	bio->bi_opf &= ~(REQ_FUA | REQ_PREFLUSH);
+	submit_bio_noacct(bio);
+}
+
+int chain_read_sync(struct chain *c, sector_t sector, u32 sectors, void *buf)
+{
+	struct chain_extent x;
+	struct bio_vec vec;
+	struct bio bio;
+	int r;
+
+	for (; sectors; sector += x.sectors, sectors -= x.sectors, buf += x.sectors << SECTOR_SHIFT) {
+		const struct chain_layer_open *l;
+		u64 pos;
+
+		r = chain_index_find(c->index, sector, sectors, &x);
+		if (r)
+			return r;
+		l = c->layers.by_id[chain_entry_layer(x.entry)];
+		pos = chain_entry_pos(x.entry);
+		switch (chain_entry_kind(x.entry)) {
+		case CHAIN_HOLE:
+		case CHAIN_ZERO:
+			memset(buf, 0, x.sectors << SECTOR_SHIFT);
+			continue;
+		case CHAIN_DATA:
+		case CHAIN_COMPRESSED:
+			break;
+		default:
+			return -EIO;
+		}
+		if (chain_entry_kind(x.entry) == CHAIN_DATA && !l->dev) {
+			u64 bytes = (u64)x.sectors << SECTOR_SHIFT, at = pos << SECTOR_SHIFT;
+			u64 there = min(bytes, READ_ONCE(l->bytes) - min(at, READ_ONCE(l->bytes)));
+
+			memset(buf + there, 0, bytes - there);
+			r = chain_read_exact(l->file, buf, there, at);
+			if (r)
+				return r;
+			continue;
+		}
+		bio_init(&bio, l->dev ? l->dev->bdev : NULL, &vec, 1, REQ_OP_READ);
+		__bio_add_page(&bio, virt_to_page(buf), x.sectors << SECTOR_SHIFT,
+			       offset_in_page(buf));
+		if (chain_entry_kind(x.entry) == CHAIN_DATA) {
+			bio.bi_iter.bi_sector = pos;
+			r = submit_bio_wait(&bio);
+		} else {
+			u64 byte = (u64)sector << SECTOR_SHIFT;
+
+			r = chain_inflate_read(c->inflate, l, x.offset, x.bytes,
+					       byte & ((1ull << l->cluster_shift) - 1), &bio);
+		}
+		bio_uninit(&bio);
+		if (r)
+			return r;
+	}
+	return 0;
 }
 
 /* ---- The worker ---- */
@@ -156,7 +247,7 @@ static void chain_io_start(struct chain_io *io, const struct chain_extent *x)
 			return;
 		}
 		io->layer = c->layers.by_id[id];
-		chain_file_read(io, pos << SECTOR_SHIFT);
+		chain_file_io(io, io->bio, pos << SECTOR_SHIFT);
 		return;
 	case CHAIN_COMPRESSED:
 		io->layer = c->layers.by_id[id];
@@ -170,35 +261,57 @@ static void chain_io_start(struct chain_io *io, const struct chain_extent *x)
 	}
 }
 
+static bool in_place(const struct chain *c, const struct chain_extent *x)
+{
+	return chain_entry_kind(x->entry) == CHAIN_DATA &&
+	       chain_entry_layer(x->entry) == READ_ONCE(c->active_id);
+}
+
 /*
- * Splits the bio where its data lies apart, and starts each part. The last part is the bio itself.
+ * Splits the bio where its data lies apart, and starts each part. The last part is the bio itself. What is left of a
+ * write from the first piece on that cannot be written in place goes to the writer.
  */
 static void chain_io_split(struct chain_io *io)
 {
 	struct chain *c = io->chain;
 	struct bio *bio = io->bio;
+	bool write = bio_op(bio) == REQ_OP_WRITE;
 	struct chain_extent x;
-	int r;
+	int idx = -1, r;
 
 	for (;;) {
-		struct chain_split *split;
+		struct chain_io *now = io;
 		struct bio *part;
 
+		/* Reads hold it since they were mapped; a write might have to wait for the writer. */
+		if (write)
+			idx = chain_srcu_lock(&c->srcu);
 		r = chain_index_find(c->index, bio->bi_iter.bi_sector, bio_sectors(bio), &x);
+		if (write && (r || !in_place(c, &x))) {
+			chain_srcu_unlock(&c->srcu, idx);
+			if (!r) {
+				chain_write_queue(c, bio);
+				return;
+			}
+		}
 		if (r) {
 			chain_io_end(io, r);
 			return;
 		}
-		if (x.sectors == bio_sectors(bio)) {
-			chain_io_start(io, &x);
-			return;
+		if (x.sectors < bio_sectors(bio)) {
+			part = bio_split(bio, x.sectors, GFP_NOIO, &c->split_bios);
+			bio_chain(part, bio);
+			now = chain_io_split_of(part);
+			now->chain = c;
+			now->bio = part;
+			now->done = NULL;
+			now->srcu = -1;
 		}
-		part = bio_split(bio, x.sectors, GFP_NOIO, &c->split_bios);
-		bio_chain(part, bio);
-		split = container_of(part, struct chain_split, bio);
-		split->io.chain = c;
-		split->io.bio = part;
-		chain_io_start(&split->io, &x);
+		if (write)
+			now->srcu = idx;
+		chain_io_start(now, &x);
+		if (now == io)
+			return;
 	}
 }
 
@@ -224,10 +337,11 @@ static void chain_io_work(struct work_struct *work)
  */
 void chain_io_queue(struct chain *c, struct bio *bio)
 {
-	struct chain_io *io = dm_per_bio_data(bio, sizeof(*io));
+	struct chain_io *io = chain_io_of(bio);
 
 	io->chain = c;
 	io->bio = bio;
+	io->done = NULL;
 	io->pending = raw_cpu_ptr(c->pending);
 	INIT_WORK(&io->work, chain_io_work);
 	if (llist_add(&io->node, io->pending))

@@ -10,11 +10,25 @@
 #include <linux/device-mapper.h>
 #include <linux/fs.h>
 #include <linux/llist.h>
+#include <linux/srcu.h>
 #include <linux/workqueue.h>
 
 #include "dm-chain-index.h"
 #include "dm-chain-inflate.h"
 #include "dm-chain-layer.h"
+
+struct chain_write_options {
+	u64 low_water; /* bytes: an event when there is less for the active layer to grow */
+	u64 replay; /* bytes of log, at the most, that an activation has to read */
+	bool error_if_no_space; /* instead of waiting */
+};
+
+/* Of the table line: as given, or the default. */
+struct chain_options {
+	u64 index_cache; /* bytes */
+	struct chain_write_options write;
+	bool index_cache_given, replay_given, low_water_given;
+};
 
 /* One target: what "dmsetup create" made. */
 struct chain {
@@ -22,11 +36,17 @@ struct chain {
 	struct chain_index *index;
 	struct chain_layers layers;
 	struct chain_inflate *inflate; /* NULL: no layer has compressed clusters */
+	struct chain_writer *writer; /* NULL: read-only */
+	unsigned int active_id; /* whose data may be written in place; CHAIN_NO_LAYER: nobody's now */
+	bool uncommitted; /* the index says what the log does not say durably yet */
+	struct srcu_struct srcu; /* with a writer: held by all I/O to a place that was looked up */
 
 	/* Not on the hot path from here on. */
 	struct chain_file file;
-	u64 index_cache; /* bytes, as given or the default */
-	bool index_cache_given;
+	char *path; /* of the chain file */
+	struct chain_options options;
+	bool layers_changed; /* the layer table in the chain file is not up to date */
+	struct mutex control; /* writable: messages, status, suspend and resume */
 	struct llist_head __percpu *pending; /* of struct chain_io; see chain_io_queue() */
 	struct workqueue_struct *wq; /* bound: works run one after the other until one blocks */
 	struct workqueue_struct *inflate_wq; /* unbound: inflating is work for any processor */
@@ -47,12 +67,69 @@ struct chain_io {
 	const struct chain_layer_open *layer;
 	u64 offset; /* compressed: the stream, bytes in the layer */
 	u32 bytes; /* compressed: its length at the most; data: bytes asked for */
+	int srcu; /* what chain_srcu_lock() gave; -1: not held */
+
+	/* For the writer. */
+	void (*done)(struct chain_io *io, int r); /* instead of ending the bio. Any context */
+	int result;
+	bool fua; /* durable before it is completed */
+	u32 mask; /* units that are being written for the first time */
+	u64 cluster;
+	struct fresh *fresh;
+	struct bounce *bounce;
+	struct list_head list;
+	bio_end_io_t *saved_end_io;
+	void *saved_private;
 };
+
+struct chain_split {
+	struct chain_io io;
+	struct bio bio; /* last: its inline vectors follow */
+};
+
+static inline struct chain_io *chain_io_of(struct bio *bio)
+{
+	return dm_per_bio_data(bio, sizeof(struct chain_io));
+}
+
+/* Of a part that was split off with chain->split_bios. */
+static inline struct chain_io *chain_io_split_of(struct bio *part)
+{
+	return &container_of(part, struct chain_split, bio)->io;
+}
+
+/*
+ * As srcu_read_lock(), but may be unlocked by another task or in an interrupt: the section ends with the I/O.
+ */
+static inline int chain_srcu_lock(struct srcu_struct *srcu)
+{
+	return __srcu_read_lock(srcu);
+}
+
+static inline void chain_srcu_unlock(struct srcu_struct *srcu, int idx)
+{
+	__srcu_read_unlock(srcu, idx);
+}
 
 int chain_io_init(struct chain *c);
 void chain_io_exit(struct chain *c);
 
 /* Takes over @bio, whose sectors are of the virtual disk. Context: any that may queue work. */
 void chain_io_queue(struct chain *c, struct bio *bio);
+
+/*
+ * Reads or writes all of @bio, as its operation says, at byte @pos of the file io->layer; then io->done, or the end
+ * of io->bio. Context: process, may sleep, no-I/O allocation scope.
+ */
+void chain_file_io(struct chain_io *io, struct bio *bio, u64 pos);
+
+/* The same with a device; @bio may be io->bio. Flags that make it durable are taken off. */
+void chain_io_submit(struct chain_io *io, struct bio *bio, struct block_device *bdev, u64 pos);
+
+/*
+ * Reads @sectors (within one cluster) from @sector of the disk on into @buf, and waits. Context as above; @buf
+ * from kmalloc(). Returns 0 or an error.
+ */
+int chain_read_sync(struct chain *c, sector_t sector, u32 sectors, void *buf);
 
 #endif /* DM_CHAIN_IO_H */

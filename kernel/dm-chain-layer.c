@@ -47,6 +47,17 @@ static int chain_layer_open_file(struct chain_layer_open *l, const struct chain_
 		*error = "A layer is not the regular file it was";
 		return -EINVAL;
 	}
+	if (inode->i_ino != le64_to_cpu(rec->inode)) {
+		DMERR("layer %u (%s): inode %lu, the index was built from %llu: create it anew",
+		      l->id, path, inode->i_ino, le64_to_cpu(rec->inode));
+		*error = "A layer is another file than when the index was built";
+		return -ESTALE;
+	}
+	if (l->unsealed) {
+		l->bytes = i_size_read(inode);
+		chain_layer_dio(l);
+		return 0;
+	}
 	r = deny_write_access(l->file);
 	if (r) {
 		DMERR("layer %u (%s): open for writing elsewhere", l->id, path);
@@ -60,12 +71,6 @@ static int chain_layer_open_file(struct chain_layer_open *l, const struct chain_
 		DMERR("layer %u (%s): %lld bytes, the index was built from %llu: create it anew",
 		      l->id, path, i_size_read(inode), l->bytes);
 		*error = "A layer has another size than when the index was built";
-		return -ESTALE;
-	}
-	if (inode->i_ino != le64_to_cpu(rec->inode)) {
-		DMERR("layer %u (%s): inode %lu, the index was built from %llu: create it anew",
-		      l->id, path, inode->i_ino, le64_to_cpu(rec->inode));
-		*error = "A layer is another file than when the index was built";
 		return -ESTALE;
 	}
 	if (mtime.tv_sec != le64_to_cpu(rec->mtime_sec) ||
@@ -83,7 +88,7 @@ static int chain_layer_open_file(struct chain_layer_open *l, const struct chain_
 	return 0;
 }
 
-static int chain_layer_open_device(struct chain_layer_open *l, struct dm_target *ti,
+static int chain_layer_open_device(struct chain_layer_open *l, struct dm_target *ti, bool write,
 				   const struct chain_file *cf, const char *path, char **error)
 {
 	u64 bytes;
@@ -94,7 +99,7 @@ static int chain_layer_open_device(struct chain_layer_open *l, struct dm_target 
 		*error = "A layer is not the block device it was";
 		return -EINVAL;
 	}
-	r = dm_get_device(ti, path, CHAIN_OPEN_READ, &l->dev);
+	r = dm_get_device(ti, path, CHAIN_OPEN_READ | (write ? CHAIN_OPEN_WRITE : 0), &l->dev);
 	if (r) {
 		DMERR("layer %u (%s): cannot get the device: error %d", l->id, path, r);
 		*error = "Cannot get a layer's device";
@@ -156,6 +161,7 @@ static int chain_layer_open_one(struct chain_layer_open *l, struct dm_target *ti
 {
 	const char *path = cf->strings + le32_to_cpu(rec->path_offset);
 	struct file *file;
+	bool write;
 	int r;
 
 	l->id = le16_to_cpu(rec->id);
@@ -164,8 +170,11 @@ static int chain_layer_open_one(struct chain_layer_open *l, struct dm_target *ti
 	l->compression = rec->compression;
 	l->has_compressed = le32_to_cpu(rec->flags) & CHAIN_LAYER_HAS_COMPRESSED;
 
+	l->unsealed = le32_to_cpu(rec->flags) & CHAIN_LAYER_UNSEALED;
+
 	/* O_NONBLOCK: a FIFO in a layer's place is refused, not waited for. */
-	file = filp_open(path, O_RDONLY | O_LARGEFILE | O_NOATIME | O_NONBLOCK, 0);
+	write = chain_file_active(cf) && l->id == le16_to_cpu(cf->super->active);
+	file = filp_open(path, (write ? O_RDWR : O_RDONLY) | O_LARGEFILE | O_NOATIME | O_NONBLOCK, 0);
 	if (IS_ERR(file)) {
 		r = PTR_ERR(file);
 		DMERR("layer %u (%s): cannot open it: error %d", l->id, path, r);
@@ -174,7 +183,7 @@ static int chain_layer_open_one(struct chain_layer_open *l, struct dm_target *ti
 	}
 	l->file = file;
 	if (rec->type == CHAIN_LAYER_DEVICE)
-		r = chain_layer_open_device(l, ti, cf, path, error);
+		r = chain_layer_open_device(l, ti, write, cf, path, error);
 	else
 		r = chain_layer_open_file(l, rec, path, error);
 	return r ? r : chain_layer_check_head(l, rec, path, error);
@@ -188,6 +197,7 @@ int chain_layers_open(struct chain_layers *ls, struct dm_target *ti, const struc
 
 	memset(ls, 0, sizeof(*ls));
 	ls->ids = cf->geometry.ids;
+	ls->room = count;
 	ls->layer = kvcalloc(count, sizeof(*ls->layer), GFP_KERNEL);
 	ls->by_id = kvcalloc(ls->ids, sizeof(*ls->by_id), GFP_KERNEL);
 	ls->bdev = kvcalloc(ls->ids, sizeof(*ls->bdev), GFP_KERNEL);
@@ -197,9 +207,14 @@ int chain_layers_open(struct chain_layers *ls, struct dm_target *ti, const struc
 		goto bad;
 	}
 	for (i = 0; i < count; i++) {
-		struct chain_layer_open *l = &ls->layer[i];
+		struct chain_layer_open *l = kzalloc(sizeof(*l), GFP_KERNEL);
 
-		ls->count++;
+		if (!l) {
+			*error = "Cannot allocate the layers";
+			r = -ENOMEM;
+			goto bad;
+		}
+		ls->layer[ls->count++] = l;
 		r = chain_layer_open_one(l, ti, cf, &cf->layers[i], error);
 		if (r)
 			goto bad;
@@ -213,22 +228,116 @@ bad:
 	return r;
 }
 
+void chain_layer_drop(struct chain_layer_open *l, struct dm_target *ti)
+{
+	if (l->dev)
+		dm_put_device(ti, l->dev);
+	if (l->write_denied)
+		allow_write_access(l->file);
+	if (l->file)
+		fput(l->file);
+	kfree(l);
+}
+
 void chain_layers_close(struct chain_layers *ls, struct dm_target *ti)
 {
 	unsigned int i;
 
-	for (i = 0; i < ls->count; i++) {
-		struct chain_layer_open *l = &ls->layer[i];
-
-		if (l->dev)
-			dm_put_device(ti, l->dev);
-		if (l->write_denied)
-			allow_write_access(l->file);
-		if (l->file)
-			fput(l->file);
-	}
+	for (i = 0; i < ls->count; i++)
+		chain_layer_drop(ls->layer[i], ti);
 	kvfree(ls->bdev);
 	kvfree(ls->by_id);
 	kvfree(ls->layer);
 	memset(ls, 0, sizeof(*ls));
+}
+
+struct chain_layer_open *chain_layer_open_active(struct dm_target *ti, const char *path,
+						 unsigned int id, struct chain_layer *rec, char **error)
+{
+	struct chain_layer_open *l = kzalloc(sizeof(*l), GFP_KERNEL);
+	struct inode *inode;
+	int r;
+
+	*error = "Cannot allocate the layer";
+	if (!l)
+		return ERR_PTR(-ENOMEM);
+	l->id = id;
+	l->unsealed = true;
+	l->file = filp_open(path, O_RDWR | O_LARGEFILE | O_NOATIME | O_NONBLOCK, 0);
+	if (IS_ERR(l->file)) {
+		r = PTR_ERR(l->file);
+		l->file = NULL;
+		DMERR("%s: cannot open it for writing: error %d", path, r);
+		*error = "Cannot open the new layer";
+		goto bad;
+	}
+	inode = file_inode(l->file);
+	if (S_ISBLK(inode->i_mode)) {
+		r = dm_get_device(ti, path, CHAIN_OPEN_READ | CHAIN_OPEN_WRITE, &l->dev);
+		if (r) {
+			DMERR("%s: cannot get the device: error %d", path, r);
+			*error = "Cannot get the new layer's device";
+			goto bad;
+		}
+		l->bytes = bdev_nr_bytes(l->dev->bdev);
+	} else if (S_ISREG(inode->i_mode)) {
+		l->bytes = i_size_read(inode);
+		chain_layer_dio(l);
+	} else {
+		DMERR("%s: neither a regular file nor a block device", path);
+		*error = "The new layer is neither a regular file nor a block device";
+		r = -EINVAL;
+		goto bad;
+	}
+	memset(rec, 0, sizeof(*rec));
+	rec->id = cpu_to_le16(id);
+	rec->type = l->dev ? CHAIN_LAYER_DEVICE : CHAIN_LAYER_FILE;
+	rec->format = CHAIN_FORMAT_QCOW2;
+	rec->owner = cpu_to_le16(CHAIN_NO_LAYER);
+	rec->flags = cpu_to_le32(CHAIN_LAYER_UNSEALED);
+	rec->bytes = cpu_to_le64(l->bytes);
+	if (!l->dev)
+		rec->inode = cpu_to_le64(inode->i_ino);
+	return l;
+
+bad:
+	chain_layer_drop(l, ti);
+	return ERR_PTR(r);
+}
+
+/* Replaces the array at @at, of @count elements of @size bytes, by one of @room. */
+static int grow_array(void **at, unsigned int count, unsigned int room, size_t size, void **old)
+{
+	void *array = kvcalloc(room, size, GFP_KERNEL);
+
+	if (!array)
+		return -ENOMEM;
+	memcpy(array, *at, count * size);
+	*old = *at;
+	smp_store_release(at, array); /* readers follow it by address dependency */
+	return 0;
+}
+
+int chain_layers_add(struct chain_layers *ls, struct chain_layer_open *l,
+		     struct chain_layers_old *old)
+{
+	unsigned int ids = l->id + 256;
+
+	memset(old, 0, sizeof(*old));
+	if (ls->count == ls->room) {
+		if (grow_array((void **)&ls->layer, ls->count, ls->room + 256, sizeof(*ls->layer),
+			       &old->array[0]))
+			return -ENOMEM;
+		ls->room += 256;
+	}
+	if (l->id >= ls->ids) {
+		if (grow_array((void **)&ls->by_id, ls->ids, ids, sizeof(*ls->by_id), &old->array[1]) ||
+		    grow_array((void **)&ls->bdev, ls->ids, ids, sizeof(*ls->bdev), &old->array[2]))
+			return -ENOMEM; /* what is longer now is no harm */
+		ls->ids = ids;
+	}
+	ls->layer[ls->count++] = l;
+	WRITE_ONCE(ls->by_id[l->id], l);
+	WRITE_ONCE(ls->bdev[l->id], l->dev ? l->dev->bdev : NULL);
+	return 0;
 }

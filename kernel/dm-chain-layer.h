@@ -20,14 +20,16 @@ struct chain_layer_open {
 	u8 compression; /* enum chain_compression */
 	bool has_compressed;
 	bool write_denied;
+	bool unsealed; /* active, or frozen: its size may change, and a tool may seal it */
 };
 
 struct chain_layers {
 	unsigned int count;
-	unsigned int ids; /* length of the next two: highest id + 1 */
+	unsigned int ids; /* length of the next two: more than the highest id */
 	struct chain_layer_open **by_id; /* NULL: no such layer */
 	struct block_device **bdev; /* by id; NULL: a file. Small, for the hot path */
-	struct chain_layer_open *layer; /* count, in the order of the chain */
+	unsigned int room; /* length of the next */
+	struct chain_layer_open **layer; /* count, in the order of the chain */
 };
 
 /*
@@ -38,5 +40,22 @@ struct chain_layers {
 int chain_layers_open(struct chain_layers *ls, struct dm_target *ti, const struct chain_file *cf,
 		      char **error);
 void chain_layers_close(struct chain_layers *ls, struct dm_target *ti);
+
+/*
+ * Opens the file or device at @path for writing, as an active layer with @id. Fills in @rec, but for the place of
+ * the path. Context and errors as above. chain_layers_add() or chain_layer_drop() follows.
+ */
+struct chain_layer_open *chain_layer_open_active(struct dm_target *ti, const char *path,
+						 unsigned int id, struct chain_layer *rec, char **error);
+void chain_layer_drop(struct chain_layer_open *l, struct dm_target *ti);
+
+/* Arrays that chain_layers_add() replaced: to be kvfree()d when no reader can have them. */
+struct chain_layers_old {
+	void *array[3];
+};
+
+/* Adds @l on top; readers go on. Returns 0 or -ENOMEM, and then nothing is changed. */
+int chain_layers_add(struct chain_layers *ls, struct chain_layer_open *l,
+		     struct chain_layers_old *old);
 
 #endif /* DM_CHAIN_LAYER_H */

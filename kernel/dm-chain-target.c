@@ -10,11 +10,56 @@
 #include <linux/slab.h>
 
 #include "dm-chain-compat.h"
-#include "dm-chain-io.h"
+#include "dm-chain-write.h"
 
 #define DM_MSG_PREFIX "chain"
 
+#define REPLAY_DEFAULT (16ull << 20) /* bytes of log: half a million records */
+#define LOW_WATER_DEFAULT (1ull << 30) /* bytes */
+#define MAX_ZERO_SECTORS (1u << 17) /* 64 MiB: one discard or write-zeroes */
 #define INDEX_CACHE_DEFAULT (256ull << 20) /* bytes: a full 2 TiB disk in random order, nearly */
+
+/*
+ * The hot path of a chain with an active layer: what that layer has is written in place. All else goes to the writer.
+ */
+static int chain_map_write(struct chain *c, struct bio *bio, struct chain_io *io)
+{
+	struct chain_extent x;
+	struct block_device *bdev;
+	int idx;
+
+	if (bio_op(bio) != REQ_OP_WRITE || bio->bi_opf & REQ_PREFLUSH)
+		goto writer;
+	idx = chain_srcu_lock(&c->srcu);
+	if (!chain_index_lookup(c->index, bio->bi_iter.bi_sector, bio_sectors(bio), &x) ||
+	    chain_entry_kind(x.entry) != CHAIN_DATA ||
+	    chain_entry_layer(x.entry) != READ_ONCE(c->active_id))
+		goto unlock;
+	bdev = READ_ONCE(c->layers.bdev)[chain_entry_layer(x.entry)];
+	if (bio->bi_opf & REQ_FUA) {
+		/* Durable is more than the data if the log does not say yet where that is. */
+		smp_rmb(); /* the index was read: pairs with the writer, which sets this before */
+		if (!bdev || READ_ONCE(c->uncommitted))
+			goto unlock;
+	}
+	if (!bdev) {
+		chain_srcu_unlock(&c->srcu, idx);
+		chain_io_queue(c, bio);
+		return DM_MAPIO_SUBMITTED;
+	}
+	io->srcu = idx;
+	if (x.sectors < bio_sectors(bio))
+		dm_accept_partial_bio(bio, x.sectors);
+	bio_set_dev(bio, bdev);
+	bio->bi_iter.bi_sector = chain_entry_pos(x.entry);
+	return DM_MAPIO_REMAPPED;
+
+unlock:
+	chain_srcu_unlock(&c->srcu, idx);
+writer:
+	chain_write_queue(c, bio);
+	return DM_MAPIO_SUBMITTED;
+}
 
 /*
  * The hot path: a mapped cluster of a layer on a block device, a hole or a zero cluster is answered
@@ -23,19 +68,26 @@
 static int chain_map(struct dm_target *ti, struct bio *bio)
 {
 	struct chain *c = ti->private;
+	struct chain_io *io = chain_io_of(bio);
 	struct chain_extent x;
 	struct block_device *bdev;
 
 	bio->bi_iter.bi_sector = dm_target_offset(ti, bio->bi_iter.bi_sector);
-	if (unlikely(bio_op(bio) != REQ_OP_READ || !bio_sectors(bio)))
-		return DM_MAPIO_KILL;
+	io->srcu = -1;
+	if (unlikely(bio_op(bio) != REQ_OP_READ || !bio_sectors(bio))) {
+		if (!c->writer)
+			return DM_MAPIO_KILL;
+		return chain_map_write(c, bio, io);
+	}
+	if (c->writer)
+		io->srcu = chain_srcu_lock(&c->srcu);
 
 	if (unlikely(!chain_index_lookup(c->index, bio->bi_iter.bi_sector, bio_sectors(bio), &x)))
 		goto queue;
 
 	switch (chain_entry_kind(x.entry)) {
 	case CHAIN_DATA:
-		bdev = c->layers.bdev[chain_entry_layer(x.entry)];
+		bdev = READ_ONCE(c->layers.bdev)[chain_entry_layer(x.entry)];
 		if (!bdev)
 			goto queue;
 		if (x.sectors < bio_sectors(bio))
@@ -58,18 +110,43 @@ queue:
 	return DM_MAPIO_SUBMITTED;
 }
 
-/* ---- Constructor: <chain file> [<#opts> [index_cache <bytes>]] ---- */
+/* The end of any bio that was mapped. May run in an interrupt. */
+static int chain_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
+{
+	struct chain *c = ti->private;
+	struct chain_io *io = chain_io_of(bio);
+
+	if (io->srcu >= 0)
+		chain_srcu_unlock(&c->srcu, io->srcu);
+	return DM_ENDIO_DONE;
+}
+
+/* ---- Constructor: <chain file> [<#opts> [<option> [<value>]]...] ---- */
+
+static int chain_number(struct dm_arg_set *as, unsigned int *n, u64 *value, bool *given)
+{
+	if (!*n)
+		return -EINVAL;
+	(*n)--;
+	if (kstrtoull(dm_shift_arg(as), 10, value))
+		return -EINVAL;
+	*given = true;
+	return 0;
+}
 
 static int chain_parse_options(struct chain *c, struct dm_arg_set *as)
 {
 	static const struct dm_arg args[] = {
-		{ 0, 2, "Invalid number of options" },
+		{ 0, 7, "Invalid number of options" },
 	};
+	struct chain_options *o = &c->options;
 	struct dm_target *ti = c->ti;
 	unsigned int n;
 	int r;
 
-	c->index_cache = INDEX_CACHE_DEFAULT;
+	o->index_cache = INDEX_CACHE_DEFAULT;
+	o->write.replay = REPLAY_DEFAULT;
+	o->write.low_water = LOW_WATER_DEFAULT;
 	if (!as->argc)
 		return 0;
 	r = dm_read_arg_group(args, as, &n, &ti->error);
@@ -80,12 +157,22 @@ static int chain_parse_options(struct chain *c, struct dm_arg_set *as)
 
 		n--;
 		if (!strcasecmp(name, "index_cache") && n) {
-			n--;
-			if (kstrtoull(dm_shift_arg(as), 10, &c->index_cache)) {
+			if (chain_number(as, &n, &o->index_cache, &o->index_cache_given)) {
 				ti->error = "index_cache needs a number of bytes";
 				return -EINVAL;
 			}
-			c->index_cache_given = true;
+		} else if (!strcasecmp(name, "replay") && n) {
+			if (chain_number(as, &n, &o->write.replay, &o->replay_given)) {
+				ti->error = "replay needs a number of bytes";
+				return -EINVAL;
+			}
+		} else if (!strcasecmp(name, "low_water") && n) {
+			if (chain_number(as, &n, &o->write.low_water, &o->low_water_given)) {
+				ti->error = "low_water needs a number of bytes";
+				return -EINVAL;
+			}
+		} else if (!strcasecmp(name, "error_if_no_space")) {
+			o->write.error_if_no_space = true;
 		} else {
 			ti->error = "Unknown option, or its value is missing";
 			return -EINVAL;
@@ -98,34 +185,88 @@ static int chain_parse_options(struct chain *c, struct dm_arg_set *as)
 	return 0;
 }
 
-static void chain_free(struct chain *c)
-{
-	chain_io_exit(c);
-	chain_inflate_destroy(c->inflate);
-	if (c->index)
-		chain_index_close(c->index);
-	chain_layers_close(&c->layers, c->ti);
-	chain_file_close(&c->file);
-	kfree(c);
-}
-
 static int chain_open_inflate(struct chain *c)
 {
 	unsigned int i, shift = 0;
 
 	for (i = 0; i < c->layers.count; i++)
-		if (c->layers.layer[i].has_compressed)
-			shift = max_t(unsigned int, shift, c->layers.layer[i].cluster_shift);
+		if (c->layers.layer[i]->has_compressed)
+			shift = max_t(unsigned int, shift, c->layers.layer[i]->cluster_shift);
 	if (!shift)
 		return 0;
 	c->inflate = chain_inflate_create(1u << shift);
 	return c->inflate ? 0 : -ENOMEM;
 }
 
+/* Closes what chain_load() opened. No bio may be left. */
+static void chain_unload(struct chain *c)
+{
+	chain_writer_close(c);
+	if (c->inflate)
+		chain_inflate_destroy(c->inflate);
+	if (c->index)
+		chain_index_close(c->index);
+	chain_layers_close(&c->layers, c->ti);
+	chain_file_close(&c->file);
+	c->inflate = NULL;
+	c->index = NULL;
+}
+
+/* Opens the chain file, what it names, and for writing the log. On failure nothing is left open. */
+static int chain_load(struct chain *c, char **error)
+{
+	bool write = dm_table_get_mode(c->ti->table) & CHAIN_OPEN_WRITE;
+	int r;
+
+	r = chain_file_open(&c->file, c->path, write, error);
+	if (r)
+		return r;
+	if (write != chain_file_active(&c->file)) {
+		*error = write ? "The chain has no active layer: load the table read-only" :
+				 "The chain has an active layer: load the table read-write";
+		r = -EROFS;
+		goto bad;
+	}
+	if (c->ti->len > c->file.geometry.sectors) {
+		DMERR("%s: the table's length is %llu sectors, the disk has %llu", c->path,
+		      (unsigned long long)c->ti->len, c->file.geometry.sectors);
+		*error = "Target is longer than the virtual disk";
+		r = -EINVAL;
+		goto bad;
+	}
+	r = chain_layers_open(&c->layers, c->ti, &c->file, error);
+	if (r)
+		goto bad;
+	c->index = chain_index_open(&c->file, c->options.index_cache, error);
+	if (IS_ERR(c->index)) {
+		r = PTR_ERR(c->index);
+		c->index = NULL;
+		goto bad;
+	}
+	r = chain_open_inflate(c);
+	if (r) {
+		*error = "Cannot allocate buffers";
+		goto bad;
+	}
+	return 0;
+
+bad:
+	chain_unload(c);
+	return r;
+}
+
+static void chain_free(struct chain *c)
+{
+	chain_io_exit(c);
+	chain_unload(c);
+	cleanup_srcu_struct(&c->srcu);
+	kfree(c->path);
+	kfree(c);
+}
+
 static int chain_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 {
 	struct dm_arg_set as = { .argc = argc, .argv = argv };
-	const char *path;
 	struct chain *c;
 	int r;
 
@@ -134,48 +275,36 @@ static int chain_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 		return -EINVAL;
 	}
 	c = kzalloc(sizeof(*c), GFP_KERNEL);
-	if (!c) {
+	if (!c || init_srcu_struct(&c->srcu)) {
+		kfree(c);
 		ti->error = "Cannot allocate the target";
 		return -ENOMEM;
 	}
 	c->ti = ti;
-	path = dm_shift_arg(&as);
-	r = chain_parse_options(c, &as);
-	if (r)
-		goto bad;
-	r = chain_file_open(&c->file, path, &ti->error);
-	if (r)
-		goto bad;
-	if (dm_table_get_mode(ti->table) & CHAIN_OPEN_WRITE) {
-		ti->error = "The chain has no active layer: load the table read-only";
-		r = -EROFS;
-		goto bad;
-	}
-	if (ti->len > c->file.geometry.sectors) {
-		DMERR("%s: the table's length is %llu sectors, the disk has %llu", path,
-		      (unsigned long long)ti->len, c->file.geometry.sectors);
-		ti->error = "Target is longer than the virtual disk";
-		r = -EINVAL;
-		goto bad;
-	}
-	r = chain_layers_open(&c->layers, ti, &c->file, &ti->error);
-	if (r)
-		goto bad;
-	c->index = chain_index_open(&c->file, c->index_cache, &ti->error);
-	if (IS_ERR(c->index)) {
-		r = PTR_ERR(c->index);
-		c->index = NULL;
-		goto bad;
-	}
-	r = chain_open_inflate(c);
+	c->active_id = CHAIN_NO_LAYER;
+	mutex_init(&c->control);
+	c->path = kstrdup(dm_shift_arg(&as), GFP_KERNEL);
+	r = c->path ? 0 : -ENOMEM;
 	if (!r)
 		r = chain_io_init(c);
 	if (r) {
 		ti->error = "Cannot allocate workers and buffers";
 		goto bad;
 	}
+	r = chain_parse_options(c, &as);
+	if (!r)
+		r = chain_load(c, &ti->error);
+	if (r)
+		goto bad;
 	ti->per_io_data_size = sizeof(struct chain_io);
 	ti->private = c;
+	if (chain_file_active(&c->file)) {
+		ti->num_flush_bios = 1;
+		ti->num_discard_bios = 1;
+		ti->num_write_zeroes_bios = 1;
+		ti->flush_supported = true;
+		ti->discards_supported = true;
+	}
 	return 0;
 
 bad:
@@ -186,6 +315,104 @@ bad:
 static void chain_dtr(struct dm_target *ti)
 {
 	chain_free(ti->private);
+}
+
+/* ---- Suspend and resume, of a chain with an active layer ---- */
+
+static void chain_presuspend(struct dm_target *ti)
+{
+	struct chain *c = ti->private;
+
+	if (c->writer)
+		chain_writer_presuspend(c, dm_noflush_suspending(ti));
+}
+
+static void chain_presuspend_undo(struct dm_target *ti)
+{
+	struct chain *c = ti->private;
+
+	if (c->writer)
+		chain_writer_resume(c);
+}
+
+/* All bios are done. From here on the chain file says all, and another table may take over. */
+static void chain_postsuspend(struct dm_target *ti)
+{
+	struct chain *c = ti->private;
+
+	if (!c->writer)
+		return;
+	mutex_lock(&c->control);
+	chain_writer_stop(c); /* what fails is logged, and degrades the chain */
+	mutex_unlock(&c->control);
+}
+
+/*
+ * Before the first bio. The table may have been loaded while another one was still writing: then all is opened anew.
+ */
+static int chain_preresume(struct dm_target *ti)
+{
+	struct chain *c = ti->private;
+	char *error = "";
+	int r = 0;
+
+	if (!chain_file_active(&c->file))
+		return 0;
+	mutex_lock(&c->control);
+	r = chain_file_changed(&c->file);
+	if (r > 0) {
+		if (c->writer)
+			DMINFO("%s: changed while it was suspended: opening it anew", c->path);
+		chain_unload(c);
+		r = chain_load(c, &error);
+	}
+	if (!r && !c->writer)
+		r = chain_writer_open(c, &c->options.write, &error);
+	mutex_unlock(&c->control);
+	if (r)
+		DMERR("%s: cannot resume: %s", c->path, error);
+	return r;
+}
+
+static void chain_resume(struct dm_target *ti)
+{
+	struct chain *c = ti->private;
+
+	if (c->writer)
+		chain_writer_resume(c);
+}
+
+/* ---- Messages ---- */
+
+static int chain_message(struct dm_target *ti, unsigned int argc, char **argv, char *result,
+			 unsigned int maxlen)
+{
+	struct chain *c = ti->private;
+	unsigned int id;
+	u64 sectors;
+	int r = -EINVAL;
+
+	mutex_lock(&c->control);
+	if (!c->writer) {
+		DMERR("%s: it is read-only: no messages", c->path);
+		r = -EROFS;
+	} else if (dm_suspended(ti)) {
+		DMERR("%s: it is suspended: no messages", c->path);
+		r = -EBUSY;
+	} else if (argc == 1 && !strcasecmp(argv[0], "commit")) {
+		r = chain_writer_commit(c, true);
+	} else if (argc == 2 && !strcasecmp(argv[0], "snapshot")) {
+		r = chain_writer_snapshot(c, argv[1]);
+	} else if (argc == 2 && !strcasecmp(argv[0], "sealed") && !kstrtouint(argv[1], 10, &id)) {
+		r = chain_writer_sealed(c, id);
+	} else if (argc == 2 && !strcasecmp(argv[0], "resize") &&
+		   !kstrtoull(argv[1], 10, &sectors)) {
+		r = chain_writer_resize(c, sectors);
+	} else {
+		DMERR("%s: unknown message %s, or not its arguments", c->path, argv[0]);
+	}
+	mutex_unlock(&c->control);
+	return r;
 }
 
 /* ---- Status and limits ---- */
@@ -200,31 +427,60 @@ static unsigned int chain_depth(const struct chain *c)
 	return depth;
 }
 
+static void chain_emit_options(const struct chain_options *o, char *result, unsigned int maxlen,
+			       unsigned int *size)
+{
+	unsigned int sz = *size;
+	unsigned int n = 2 * (o->index_cache_given + o->replay_given + o->low_water_given) +
+			 o->write.error_if_no_space;
+
+	if (n)
+		DMEMIT(" %u", n);
+	if (o->index_cache_given)
+		DMEMIT(" index_cache %llu", o->index_cache);
+	if (o->replay_given)
+		DMEMIT(" replay %llu", o->write.replay);
+	if (o->low_water_given)
+		DMEMIT(" low_water %llu", o->write.low_water);
+	if (o->write.error_if_no_space)
+		DMEMIT(" error_if_no_space");
+	*size = sz;
+}
+
 static void chain_status(struct dm_target *ti, status_type_t type, unsigned int status_flags,
 			 char *result, unsigned int maxlen)
 {
 	struct chain *c = ti->private;
 	const struct chain_geometry *g = &c->file.geometry;
+	struct chain_writer_stats w = { .mode = "ro" };
 	struct chain_index_stats stats;
 	unsigned int sz = 0;
 
 	switch (type) {
 	case STATUSTYPE_INFO:
+		mutex_lock(&c->control);
+		if (c->writer)
+			chain_writer_stats(c, &w);
 		chain_index_stats(c->index, &stats);
-		DMEMIT("%u %u %u - ro - %llu/%llu %llu %llu %llu/%llu 0 0 %llu %llu %llu",
-		       1u << (g->cluster_shift - SECTOR_SHIFT),
-		       1u << (g->subblock_shift - SECTOR_SHIFT), chain_depth(c), stats.resident,
-		       stats.nodes, stats.bytes, stats.limit, le64_to_cpu(c->file.super->clusters),
-		       g->clusters, stats.hits, stats.misses, chain_inflate_reads(c->inflate));
+		DMEMIT("%u %u %u ", 1u << (g->cluster_shift - SECTOR_SHIFT),
+		       1u << (g->subblock_shift - SECTOR_SHIFT), chain_depth(c));
+		if (c->writer)
+			DMEMIT("%u", w.active_id);
+		else
+			DMEMIT("-");
+		DMEMIT(" %s %s %llu/%llu %llu %llu %llu/%llu %llu %llu %llu %llu %llu", w.mode,
+		       w.needs_check ? "needs_check" : "-", stats.resident, stats.nodes,
+		       stats.bytes, stats.limit, stats.clusters, g->clusters, w.commits,
+		       w.log_bytes, stats.hits, stats.misses, chain_inflate_reads(c->inflate));
+		mutex_unlock(&c->control);
 		break;
 	case STATUSTYPE_TABLE:
-		DMEMIT("%s", c->file.path);
-		if (c->index_cache_given)
-			DMEMIT(" 2 index_cache %llu", c->index_cache);
+		DMEMIT("%s", c->path);
+		chain_emit_options(&c->options, result, maxlen, &sz);
 		break;
 	case STATUSTYPE_IMA:
 		DMEMIT_TARGET_NAME_VERSION(ti->type);
-		DMEMIT(",chain_file=%s;", c->file.path);
+		DMEMIT(",chain_file=%s;", c->path);
 		break;
 	}
 }
@@ -236,7 +492,7 @@ static int chain_iterate_devices(struct dm_target *ti, iterate_devices_callout_f
 	int r = 0;
 
 	for (i = 0; i < c->layers.count && !r; i++) {
-		struct dm_dev *dev = c->layers.layer[i].dev;
+		struct dm_dev *dev = c->layers.layer[i]->dev;
 
 		if (dev)
 			r = fn(ti, dev, 0, bdev_nr_sectors(dev->bdev), data);
@@ -251,10 +507,19 @@ static void chain_io_hints(struct dm_target *ti, struct queue_limits *limits)
 
 	/* Direct I/O on a layer's file wants its memory aligned. */
 	for (i = 0; i < c->layers.count; i++)
-		if (!c->layers.layer[i].dev && c->layers.layer[i].dio_mem_align)
+		if (!c->layers.layer[i]->dev && c->layers.layer[i]->dio_mem_align)
 			limits->dma_alignment = max_t(unsigned int, limits->dma_alignment,
-						      c->layers.layer[i].dio_mem_align - 1);
+						      c->layers.layer[i]->dio_mem_align - 1);
 	limits->io_opt = 1u << c->file.geometry.cluster_shift;
+	if (!chain_file_active(&c->file))
+		return;
+	/* A first write of less copies the rest of the unit. */
+	limits->physical_block_size = max_t(unsigned int, limits->physical_block_size,
+					    1u << c->file.geometry.subblock_shift);
+	limits->io_min = limits->physical_block_size;
+	limits->max_write_zeroes_sectors = MAX_ZERO_SECTORS;
+	limits->discard_granularity = limits->physical_block_size;
+	chain_limit_discard(limits, MAX_ZERO_SECTORS);
 }
 
 static struct target_type chain_target = {
@@ -265,6 +530,13 @@ static struct target_type chain_target = {
 	.ctr = chain_ctr,
 	.dtr = chain_dtr,
 	.map = chain_map,
+	.end_io = chain_end_io,
+	.presuspend = chain_presuspend,
+	.presuspend_undo = chain_presuspend_undo,
+	.postsuspend = chain_postsuspend,
+	.preresume = chain_preresume,
+	.resume = chain_resume,
+	.message = chain_message,
 	.status = chain_status,
 	.iterate_devices = chain_iterate_devices,
 	.io_hints = chain_io_hints,
