@@ -76,7 +76,7 @@ struct chain_index_cpu {
 };
 
 struct chain_index {
-	u64 *root; /* root_count slots; written under lock, read under RCU */
+	u64 *root; /* root_count slots; written under lock, read under RCU; grows with the disk */
 	u32 root_count;
 	u8 cluster_sector_shift; /* log2 sectors */
 	u8 subblock_sector_shift;
@@ -104,7 +104,6 @@ struct chain_index {
 	unsigned long *storing; /* by leaf: packed, not in the chain file yet */
 	unsigned long *dirty_middle; /* by slot of the root: changed, or not in the chain file yet */
 	u64 dirty_leaves;
-	bool dirty_root;
 	atomic64_t clusters; /* that are not HOLE */
 };
 

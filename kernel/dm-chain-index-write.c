@@ -312,9 +312,80 @@ changed:
 	if (!test_and_set_bit(cluster >> CHAIN_FANOUT_SHIFT, ix->dirty))
 		ix->dirty_leaves++;
 	set_bit(cluster >> (2 * CHAIN_FANOUT_SHIFT), ix->dirty_middle);
-	ix->dirty_root = true;
 	mutex_unlock(&ix->lock);
 	return 0;
+}
+
+/* ---- A longer disk ---- */
+
+/* A longer copy of the bits at @*at. */
+static unsigned long *longer(const unsigned long *bits, u64 now, u64 then)
+{
+	unsigned long *more = kvcalloc(BITS_TO_LONGS(then), sizeof(long), GFP_KERNEL);
+
+	if (more)
+		bitmap_copy(more, bits, now);
+	return more;
+}
+
+static int extend_root(struct chain_index *ix, u32 count)
+{
+	u64 leaves = (u64)ix->root_count << CHAIN_FANOUT_SHIFT;
+	u64 then = (u64)count << CHAIN_FANOUT_SHIFT;
+	unsigned long *dirty = longer(ix->dirty, leaves, then);
+	unsigned long *storing = longer(ix->storing, leaves, then);
+	unsigned long *middle = longer(ix->dirty_middle, ix->root_count, count);
+	struct root_side *side = kvcalloc(count, sizeof(*side), GFP_KERNEL);
+	u64 *root = kvcalloc(count, sizeof(*root), GFP_KERNEL), *old = ix->root;
+	u64 more = (u64)(count - ix->root_count) * (sizeof(*root) + sizeof(*side));
+	u32 i;
+
+	if (!dirty || !storing || !middle || !side || !root) {
+		kvfree(dirty);
+		kvfree(storing);
+		kvfree(middle);
+		kvfree(side);
+		kvfree(root);
+		return -ENOMEM;
+	}
+	swap(ix->dirty, dirty);
+	swap(ix->storing, storing);
+	swap(ix->dirty_middle, middle);
+	memcpy(side, ix->side, ix->root_count * sizeof(*side));
+	swap(ix->side, side);
+	for (i = 0; i < count; i++)
+		root[i] = i < ix->root_count ? READ_ONCE(old[i]) : CHAIN_HOLE;
+	smp_store_release(&ix->root, root); /* readers follow it by address dependency */
+	ix->root_count = count;
+	ix->fixed += more;
+	atomic64_add(more, &ix->bytes);
+	/* Who found a slot of the old root marks it as used there: no loss. */
+	synchronize_rcu_expedited();
+	kvfree(old);
+	kvfree(side);
+	kvfree(dirty);
+	kvfree(storing);
+	kvfree(middle);
+	return 0;
+}
+
+int chain_index_extend(struct chain_index *ix, u64 clusters)
+{
+	u32 count = chain_root_count(clusters);
+	u64 *leaf;
+	int r;
+
+	if (cluster_count(ix)) {
+		/* An entry that stands for all of a child stands for what is behind the end, too: split it. */
+		r = lock_leaf(ix, cluster_count(ix) - 1, &leaf);
+		if (r)
+			return r;
+	} else {
+		mutex_lock(&ix->lock);
+	}
+	r = count > ix->root_count ? extend_root(ix, count) : 0;
+	mutex_unlock(&ix->lock);
+	return r;
 }
 
 /* ---- Packing ---- */
@@ -499,7 +570,6 @@ int chain_index_pack(struct chain_index *ix, struct chain_packer *p)
 	p->root = pack_node(ix, p, CHAIN_LEVELS - 1, 0, entries, ix->root_count);
 	if (!p->root)
 		r = -ENOMEM;
-	ix->dirty_root = false;
 out:
 	mutex_unlock(&ix->lock);
 	kvfree(entries);

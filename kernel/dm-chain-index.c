@@ -49,7 +49,7 @@ static u64 runs_entry(const struct chain_index *ix, const struct runs *r, u32 ch
  */
 static __always_inline u64 walk(struct chain_index *ix, u64 cluster, u64 *rest)
 {
-	u64 *at = &ix->root[cluster >> (2 * CHAIN_FANOUT_SHIFT)];
+	u64 *at = &READ_ONCE(ix->root)[cluster >> (2 * CHAIN_FANOUT_SHIFT)];
 	u64 slot = READ_ONCE(*at);
 	u64 mask = (1ull << (2 * CHAIN_FANOUT_SHIFT)) - 1;
 	struct middle *m;
@@ -505,7 +505,7 @@ static unsigned long chain_index_shrink_scan(struct shrinker *s, struct shrink_c
  */
 static u64 *missing_slot(struct chain_index *ix, u64 cluster, unsigned int *level)
 {
-	u64 *slot = &ix->root[cluster >> (2 * CHAIN_FANOUT_SHIFT)];
+	u64 *slot = &READ_ONCE(ix->root)[cluster >> (2 * CHAIN_FANOUT_SHIFT)];
 	u64 value = READ_ONCE(*slot);
 
 	*level = 1;

@@ -96,6 +96,12 @@ int chain_index_owned(struct chain_index *index, u64 cluster, unsigned int layer
 int chain_index_set(struct chain_index *index, u64 cluster, unsigned int layer,
 		    unsigned int unit_shift, u64 host, u32 mask);
 
+/*
+ * The disk is about to have @clusters, more than now: what is behind its end is HOLE. The caller raises the geometry's
+ * numbers after that. Context as above. Returns 0, or an error, and then nothing is changed.
+ */
+int chain_index_extend(struct chain_index *index, u64 clusters);
+
 /* How many leaves wait to be packed. */
 u64 chain_index_dirty(const struct chain_index *index);
 

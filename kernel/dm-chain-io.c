@@ -161,15 +161,16 @@ int chain_read_sync(struct chain *c, sector_t sector, u32 sectors, void *buf)
 	struct chain_extent x;
 	struct bio_vec vec;
 	struct bio bio;
-	int r;
+	int r = 0, idx;
 
+	idx = chain_srcu_lock(&c->srcu);
 	for (; sectors; sector += x.sectors, sectors -= x.sectors, buf += x.sectors << SECTOR_SHIFT) {
 		const struct chain_layer_open *l;
 		u64 pos;
 
 		r = chain_index_find(c->index, sector, sectors, &x);
 		if (r)
-			return r;
+			break;
 		l = c->layers.by_id[chain_entry_layer(x.entry)];
 		pos = chain_entry_pos(x.entry);
 		switch (chain_entry_kind(x.entry)) {
@@ -181,7 +182,8 @@ int chain_read_sync(struct chain *c, sector_t sector, u32 sectors, void *buf)
 		case CHAIN_COMPRESSED:
 			break;
 		default:
-			return -EIO;
+			r = -EIO;
+			goto out;
 		}
 		if (chain_entry_kind(x.entry) == CHAIN_DATA && !l->dev) {
 			u64 bytes = (u64)x.sectors << SECTOR_SHIFT, at = pos << SECTOR_SHIFT;
@@ -190,7 +192,7 @@ int chain_read_sync(struct chain *c, sector_t sector, u32 sectors, void *buf)
 			memset(buf + there, 0, bytes - there);
 			r = chain_read_exact(l->file, buf, there, at);
 			if (r)
-				return r;
+				break;
 			continue;
 		}
 		bio_init(&bio, l->dev ? l->dev->bdev : NULL, &vec, 1, REQ_OP_READ);
@@ -207,9 +209,11 @@ int chain_read_sync(struct chain *c, sector_t sector, u32 sectors, void *buf)
 		}
 		bio_uninit(&bio);
 		if (r)
-			return r;
+			break;
 	}
-	return 0;
+out:
+	chain_srcu_unlock(&c->srcu, idx);
+	return r;
 }
 
 /* ---- The worker ---- */

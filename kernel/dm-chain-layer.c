@@ -5,6 +5,7 @@
  */
 
 #include "dm-chain-layer.h"
+#include "dm-chain-log.h"
 
 #include <linux/blkdev.h>
 #include <linux/file.h>
@@ -303,6 +304,74 @@ struct chain_layer_open *chain_layer_open_active(struct dm_target *ti, const cha
 bad:
 	chain_layer_drop(l, ti);
 	return ERR_PTR(r);
+}
+
+/* CRC of the first bytes, as the chain file has it of devices. */
+static int chain_layer_head_crc(const struct chain_layer_open *l, u32 *crc, bool *in_use)
+{
+	size_t bytes = min_t(u64, l->bytes, 4096);
+	u8 *buf = kmalloc(4096, GFP_KERNEL);
+	int r;
+
+	if (!buf)
+		return -ENOMEM;
+	r = chain_read_exact(l->file, buf, bytes, 0);
+	*crc = chain_crc32c_more(0, buf, bytes);
+	*in_use = bytes < 80 || (be64_to_cpup((__be64 *)(buf + 72)) & CHAIN_QCOW2_IN_USE);
+	kfree(buf);
+	return r;
+}
+
+int chain_layer_sealed(struct chain_layer_open *l, const char *path, struct chain_layer *rec,
+		       struct srcu_struct *srcu)
+{
+	struct inode *inode = file_inode(l->file);
+	struct timespec64 mtime;
+	struct file *file, *old;
+	bool in_use;
+	u32 crc;
+	int r;
+
+	r = chain_layer_head_crc(l, &crc, &in_use);
+	if (r || in_use) {
+		DMERR("layer %u (%s): %s", l->id, path,
+		      r ? "cannot read its header" : "is not sealed: run dmchain seal");
+		return r ? r : -EBUSY;
+	}
+	if (l->dev) {
+		rec->head_crc = cpu_to_le32(crc);
+		rec->flags = cpu_to_le32(CHAIN_LAYER_HAS_HEAD_CRC);
+		l->unsealed = false;
+		return 0;
+	}
+	file = filp_open(path, O_RDONLY | O_LARGEFILE | O_NOATIME | O_NONBLOCK, 0);
+	if (IS_ERR(file)) {
+		DMERR("layer %u (%s): cannot open it: error %ld", l->id, path, PTR_ERR(file));
+		return PTR_ERR(file);
+	}
+	if (file_inode(file) != inode) {
+		DMERR("layer %u (%s): another file than the layer", l->id, path);
+		fput(file);
+		return -ESTALE;
+	}
+	old = l->file;
+	WRITE_ONCE(l->file, file);
+	synchronize_srcu(srcu);
+	__fput_sync(old);
+	r = deny_write_access(file);
+	if (r) {
+		DMERR("layer %u (%s): open for writing elsewhere", l->id, path);
+		return r;
+	}
+	l->write_denied = true;
+	l->unsealed = false;
+	mtime = chain_inode_mtime(inode);
+	WRITE_ONCE(l->bytes, i_size_read(inode));
+	rec->bytes = cpu_to_le64(l->bytes);
+	rec->mtime_sec = cpu_to_le64(mtime.tv_sec);
+	rec->mtime_nsec = cpu_to_le32(mtime.tv_nsec);
+	rec->flags = 0;
+	return 0;
 }
 
 /* Replaces the array at @at, of @count elements of @size bytes, by one of @room. */

@@ -6,6 +6,7 @@
 #define DM_CHAIN_LAYER_H
 
 #include <linux/device-mapper.h>
+#include <linux/srcu.h>
 
 #include "dm-chain-file.h"
 
@@ -53,6 +54,14 @@ void chain_layer_drop(struct chain_layer_open *l, struct dm_target *ti);
 struct chain_layers_old {
 	void *array[3];
 };
+
+/*
+ * The frozen layer @l at @path was sealed: exchanges its file for one that is open for reading only, denies write
+ * access, and takes down in @rec what it is now. @srcu: held by whoever may be using l->file. Context: a kernel thread
+ * (the last close of the old file must not be put off). Returns 0, or an error (logged); it may be tried again.
+ */
+int chain_layer_sealed(struct chain_layer_open *l, const char *path, struct chain_layer *rec,
+		       struct srcu_struct *srcu);
 
 /* Adds @l on top; readers go on. Returns 0 or -ENOMEM, and then nothing is changed. */
 int chain_layers_add(struct chain_layers *ls, struct chain_layer_open *l,

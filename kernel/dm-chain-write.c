@@ -1141,14 +1141,109 @@ out:
 	return r;
 }
 
+struct sealed_work {
+	struct work_struct work;
+	struct chain *chain;
+	unsigned int layer; /* from the base */
+	int result;
+};
+
+static void sealed_worker(struct work_struct *work)
+{
+	struct sealed_work *s = container_of(work, struct sealed_work, work);
+	struct chain *c = s->chain;
+	struct chain_layer *rec = &c->file.layers[s->layer];
+	struct chain_layer_open *l = c->layers.layer[s->layer];
+
+	s->result = chain_layer_sealed(l, c->file.strings + le32_to_cpu(rec->path_offset), rec,
+				       &c->srcu);
+	if (!s->result)
+		c->file.layer_bytes[l->id] = l->bytes;
+}
+
 int chain_writer_sealed(struct chain *c, unsigned int id)
 {
-	return -EOPNOTSUPP;
+	struct sealed_work s = { .chain = c };
+
+	for (s.layer = 0; s.layer < c->layers.count; s.layer++)
+		if (c->layers.layer[s.layer]->id == id)
+			break;
+	if (s.layer == c->layers.count || !c->layers.layer[s.layer]->unsealed ||
+	    id == c->writer->active->layer->id) {
+		DMERR("%s: layer %u is not a frozen one that waits for sealing", c->path, id);
+		return -EINVAL;
+	}
+	INIT_WORK_ONSTACK(&s.work, sealed_worker);
+	queue_work(c->writer->commit_wq, &s.work);
+	flush_work(&s.work);
+	destroy_work_on_stack(&s.work);
+	if (s.result)
+		return s.result;
+	c->layers_changed = true;
+	return chain_writer_commit(c, true);
+}
+
+/* The disk has @sectors now, more than before: in memory. What the log needs to say of its old end is noted. */
+static int extend(struct chain *c, u64 sectors)
+{
+	struct chain_geometry *g = &c->file.geometry;
+	u64 clusters = chain_clusters(sectors, g->cluster_shift);
+	int r;
+
+	if (sectors < g->sectors || sectors > CHAIN_MAX_SECTORS ||
+	    chain_root_count(clusters) > CHAIN_MAX_ROOT) {
+		DMERR("%s: %llu sectors: expected %llu (it cannot shrink) to %llu", c->path, sectors,
+		      g->sectors, CHAIN_MAX_SECTORS);
+		return -EINVAL;
+	}
+	r = chain_index_extend(c->index, clusters);
+	if (r)
+		return r;
+	g->sectors = sectors;
+	WRITE_ONCE(g->clusters, clusters);
+	WRITE_ONCE(c->writer->active->geometry.clusters, clusters);
+	c->file.super->sectors = cpu_to_le64(sectors);
+	return 0;
 }
 
 int chain_writer_resize(struct chain *c, u64 sectors)
 {
-	return -EOPNOTSUPP;
+	struct chain_writer *w = c->writer;
+	u64 old = c->file.geometry.sectors, cluster = old / cluster_sectors(w);
+	u32 units = cluster_sectors(w) / unit_sectors(w);
+	u32 within = (old & (cluster_sectors(w) - 1)) / unit_sectors(w);
+	__le64 body = cpu_to_le64(sectors);
+	struct chain_owned owned;
+	int r;
+
+	if (w->mode != MODE_RW)
+		return -EROFS;
+	if (old & (unit_sectors(w) - 1)) {
+		DMERR("%s: its size of %llu sectors is not a multiple of %u: resize it offline",
+		      c->path, old, unit_sectors(w));
+		return -EOPNOTSUPP;
+	}
+	if (sectors == old)
+		return 0;
+	hold(w);
+	r = extend(c, sectors);
+	if (!r && within) {
+		/* What a layer has in its last cluster behind the old end must not come to light. */
+		u32 mask = mask_of(within, units - within);
+
+		r = chain_index_set(c->index, cluster, w->active->layer->id, w->unit_shift, 0, mask);
+		if (!r)
+			r = chain_index_owned(c->index, cluster, w->active->layer->id,
+					      w->unit_shift, &owned);
+		if (!r)
+			add_record(w, cluster, &owned);
+		else
+			degrade(w, MODE_RO, "cannot resize", r);
+	}
+	if (!r)
+		r = commit_held(w, true, CHAIN_LOG_RESIZE, &body, sizeof(body));
+	release(w);
+	return r;
 }
 
 /* ---- Opening: replay ---- */
@@ -1216,6 +1311,8 @@ static int replay_block(void *data, const struct chain_log_block *b)
 		if (chain_index_dirty(rp->chain->index) < DIRTY_LEAVES)
 			return 0;
 		return store_replayed(rp);
+	case CHAIN_LOG_RESIZE:
+		return extend(rp->chain, le64_to_cpup((const __le64 *)b->body));
 	case CHAIN_LOG_CLOSE:
 		memcpy(&rp->close, b->body, sizeof(rp->close));
 		rp->closed = true;
