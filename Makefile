@@ -5,6 +5,7 @@
 BUILD := build
 KERNEL ?= $(shell uname -r)
 KDIR ?= /lib/modules/$(KERNEL)/build
+PREFIX ?= /usr/local
 JOBS := $(shell nproc)
 # The machines of tests/vm/common.sh that `make check` uses.
 CHECK_MACHINES := uml-debug qemu-6.1 qemu-6.12
@@ -17,7 +18,7 @@ all: tools module
 help:
 	@echo 'make                dmchain (build/dmchain) and, for the kernel of KDIR, kernel/dm-chain.ko'
 	@echo '     tools, module  one of the two; KDIR=$(KDIR)'
-	@echo 'make install        installs both (DESTDIR, KDIR)'
+	@echo 'make install        installs both (PREFIX=$(PREFIX), DESTDIR, KDIR)'
 	@echo 'make check          builds all, and runs the tests (under 30 minutes on two processors)'
 	@echo 'make check-long     the same with the tests that take longer'
 	@echo 'make bench          measures: JSON and a table'
@@ -27,11 +28,12 @@ help:
 	@echo 'make packages       installs the packages that all this needs (Debian 12, as root)'
 	@echo 'make clean          removes build/ (not the cache, $${DMCHAIN_CACHE:-/var/cache/dm-chain})'
 
-.PHONY: tools
-tools:
+# The tool alone needs fewer packages than the programs of the tests.
+.PHONY: tools test-programs
+tools test-programs:
 	@command -v cmake >/dev/null || { echo 'make: cmake is not installed; as root, run: make packages'; exit 1; }
 	cmake -S . -B $(BUILD)
-	cmake --build $(BUILD) -j$(JOBS)
+	cmake --build $(BUILD) -j$(JOBS) $(if $(filter tools,$@),--target dmchain)
 
 .PHONY: module
 module:
@@ -42,8 +44,8 @@ module:
 
 .PHONY: install
 install: all
-	cmake --install $(BUILD) $(if $(DESTDIR),--prefix $(DESTDIR)/usr)
-	$(MAKE) -C $(KDIR) M=$(CURDIR) $(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR)) modules_install
+	DESTDIR=$(abspath $(DESTDIR)) cmake --install $(BUILD) --prefix $(PREFIX)
+	$(MAKE) -C $(KDIR) M=$(CURDIR) INSTALL_MOD_PATH=$(abspath $(DESTDIR)) modules_install
 
 .PHONY: packages
 packages:
@@ -62,10 +64,10 @@ module-for-uml-debug: uml-uml-debug
 .PHONY: modules-all
 modules-all: $(MACHINES:%=module-for-%)
 
-# What the tests need; the packages come before the tools are built.
+# What the tests need; the packages come before anything is built.
 .PHONY: check-build
 check-build: $(CHECK_MACHINES:%=module-for-%)
-	$(MAKE) tools
+	$(MAKE) test-programs
 
 .PHONY: check
 check: check-build
@@ -77,12 +79,12 @@ check-long: check-build
 
 .PHONY: bench
 bench: module-for-uml
-	$(MAKE) tools
+	$(MAKE) test-programs
 	tests/bench/run
 
 .PHONY: demo
 demo: module-for-qemu-6.12
-	$(MAKE) tools
+	$(MAKE) test-programs
 	tests/demo/run $(IMAGE)
 
 .PHONY: lint
