@@ -19,6 +19,7 @@ help:
 	@echo 'make                dmchain (build/dmchain) and, for the kernel of KDIR, kernel/dm-chain.ko'
 	@echo '     tools, module  one of the two; KDIR=$(KDIR)'
 	@echo 'make install        installs both (PREFIX=$(PREFIX), DESTDIR, KDIR)'
+	@echo 'make deb            Debian packages of both (the module by DKMS), in build/deb'
 	@echo 'make check          builds all, and runs the tests (under 30 minutes on two processors)'
 	@echo 'make check-long     the same with the tests that take longer'
 	@echo 'make bench          measures: JSON and a table'
@@ -46,6 +47,10 @@ module:
 install: all
 	DESTDIR=$(abspath $(DESTDIR)) cmake --install $(BUILD) --prefix $(PREFIX)
 	$(MAKE) -C $(KDIR) M=$(CURDIR) INSTALL_MOD_PATH=$(abspath $(DESTDIR)) modules_install
+
+.PHONY: deb
+deb:
+	packaging/build-deb
 
 .PHONY: packages
 packages:
