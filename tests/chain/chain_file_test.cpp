@@ -47,6 +47,88 @@ TEST_CASE("damaged chain files are refused with their place, what was found and 
     }
 }
 
+TEST_CASE("of two superblocks the sound one with the larger generation counts") {
+    Folder folder;
+    const Sample good(folder.path());
+    // A file with both copies, told apart by a field that is not checked.
+    const auto make = [&](std::uint64_t first, std::uint64_t second) {
+        Sample s = good;
+        s.put(offsetof(chain_super, generation), first);
+        s.put<std::uint64_t>(offsetof(chain_super, nodes), 1);
+        s.seal_super();
+        Sample other = s;
+        other.put(offsetof(chain_super, generation), second);
+        other.put<std::uint64_t>(offsetof(chain_super, nodes), 2);
+        other.seal_super();
+        s.bytes.replace(CHAIN_SUPER_BYTES, CHAIN_SUPER_BYTES, other.bytes, 0, CHAIN_SUPER_BYTES);
+        return s.bytes;
+    };
+    const auto taken = [&](const std::string& bytes) {
+        const chain::ChainFile file{File(folder.write("two.chain", bytes))};
+        CHECK_NOTHROW(file.verify_index());
+        return file.super().nodes;
+    };
+    std::string bytes = make(5, 4);
+    CHECK(taken(bytes) == 1);
+    bytes[200] = 'x';  // torn
+    CHECK(taken(bytes) == 2);
+    bytes[0] = 'x';
+    CHECK(taken(bytes) == 2);
+    bytes = make(5, 6);
+    CHECK(taken(bytes) == 2);
+    bytes[4096 + 200] = 'x';
+    CHECK(taken(bytes) == 1);
+    bytes[4096] = 'x';
+    CHECK(taken(bytes) == 1);
+    bytes[0] = 'x';
+    CHECK_THROWS_WITH(taken(bytes), doctest::Contains("not a chain file"));
+}
+
+TEST_CASE("a chain file with an active layer") {
+    Folder folder;
+    Sample s(folder.path());
+    const auto message = [&](bool verify = true) -> std::string {
+        try {
+            const chain::ChainFile file{File(folder.write("active.chain", s.bytes))};
+            file.verify_index();
+            if (verify) file.verify_layers();
+            CHECK(file.path(*file.active()) == folder / "top.qcow2");
+        } catch (const Error& e) {
+            return e.what();
+        }
+        return "";
+    };
+    s.make_active();
+    CHECK(message() == "");
+    SUBCASE("it grows and changes") {
+        std::filesystem::resize_file(folder / "top.qcow2", (40ull << 30));
+        must("touch -d 2001-01-01 " + (folder / "top.qcow2"));
+        CHECK(message() == "");
+    }
+    SUBCASE("it is another file") {
+        must("cp --sparse=always " + (folder / "top.qcow2") + " " + (folder / "new") + " && mv " + (folder / "new") + " " +
+             (folder / "top.qcow2"));
+        CHECK(message().starts_with((folder / "top.qcow2") + ": inode is "));
+        CHECK(message().ends_with("build the chain file anew with 'dmchain recover'"));
+    }
+    SUBCASE("the layer table does not have it") {
+        s.put(offsetof(chain_super, active), std::uint16_t{9});
+        s.seal_super();
+        CHECK(message() == (folder / "active.chain") + ": at byte 74: active layer is 9, expected one of the layer table: "
+                                                       "build it anew with 'dmchain recover'");
+    }
+    SUBCASE("it is sealed") {
+        s.put(s.layers + sizeof(chain_layer) + offsetof(chain_layer, flags), std::uint32_t{0});
+        s.seal_layers();
+        CHECK(message() == (folder / "active.chain") + ": at byte 74: active layer is 2, expected one that is not sealed: "
+                                                       "build it anew with 'dmchain recover'");
+    }
+    SUBCASE("a node is damaged") {
+        s.put<char>(s.array + 1000, 1);
+        CHECK(message(false).ends_with("build it anew with 'dmchain recover'"));
+    }
+}
+
 TEST_CASE("a chain file whose layers are no longer what they were is refused") {
     Folder folder;
     const Sample sample(folder.path());

@@ -76,13 +76,25 @@ Sample::Sample(const std::string& folder) {
     std::ifstream in(path, std::ios::binary);
     bytes.assign(std::istreambuf_iterator<char>(in), {});
     const auto at = [&](std::uint64_t entry) { return chain_entry_pos(le64toh(get<std::uint64_t>(entry))) << 9; };
-    layers = CHAIN_SUPER_BYTES;
+    layers = chain::layers_at;
     root = at(offsetof(chain_super, root));
     middle = at(root + sizeof(chain_node));
     array = at(middle + sizeof(chain_node));
     runs = at(middle + sizeof(chain_node) + 8);
     runs_aux = runs + chain_node_aux_at(CHAIN_FORM_RUNS, le16toh(get<std::uint16_t>(
                                                              runs + offsetof(chain_node, count_minus_1))) + 1u);
+}
+
+void Sample::make_active() {
+    put(offsetof(chain_super, active), htole16(2));
+    put(offsetof(chain_super, log_segment), htole64(cluster));
+    put(offsetof(chain_super, log_segment_bytes), htole64(1u << 20));
+    put(offsetof(chain_super, log_next), htole64(cluster + 4096));
+    put(offsetof(chain_super, log_sequence), htole64(1));
+    put(offsetof(chain_super, alloc_next), htole64(layer_bytes));
+    put(offsetof(chain_super, next_id), htole32(3));
+    put(layers + sizeof(chain_layer) + offsetof(chain_layer, flags), htole32(CHAIN_LAYER_UNSEALED));
+    seal_layers();
 }
 
 void Sample::seal_super() {
@@ -139,9 +151,9 @@ const std::vector<ChainDamage>& chain_damages() {
         SUPER("strings", std::uint32_t, string_bytes, htole32(0xffffffff),
               "bytes of layer paths is 4294967295, expected at most 16777216");
         SUPER("layers-early", uint64_t, layer_offset, htole64(512),
-              "offset of the layer table is 512, expected at least 4096");
-        SUPER("layers-unaligned", uint64_t, layer_offset, htole64(4097),
-              "offset of the layer table is 4097, expected a multiple of 512");
+              "offset of the layer table is 512, expected at least 8192");
+        SUPER("layers-unaligned", uint64_t, layer_offset, htole64(8193),
+              "offset of the layer table is 8193, expected a multiple of 512");
         v.push_back({"layers-late", Met::load,
                      [](S& s) {
                          s.put<uint64_t>(offsetof(chain_super, layer_offset), htole64(uint64_t{1} << 40));
@@ -160,6 +172,46 @@ const std::vector<ChainDamage>& chain_damages() {
                                             offsetof(chain_super, file_bytes), s.bytes.size(), s.bytes.size() + 512);
                      }});
 
+        // The active layer and its log.
+#define ACTIVE(name, type, field, value, expect)                                                             \
+    v.push_back({name, Met::load,                                                                            \
+                 [](S& s) {                                                                                  \
+                     s.make_active();                                                                        \
+                     s.put<type>(offsetof(chain_super, field), value);                                       \
+                     s.seal_super();                                                                         \
+                 },                                                                                          \
+                 text(fmt::format("at byte {}: {}", offsetof(chain_super, field), expect))})
+        ACTIVE("log-none", uint64_t, log_segment, 0, "offset of the log's segment is 0, expected a multiple of 65536");
+        ACTIVE("log-unaligned", uint64_t, log_segment, htole64(70000),
+               "offset of the log's segment is 70000, expected a multiple of 65536");
+        ACTIVE("log-empty", uint64_t, log_segment_bytes, 0,
+               "bytes of the log's segment is 0, expected a multiple of 65536");
+        ACTIVE("log-length", uint64_t, log_segment_bytes, htole64(4096),
+               "bytes of the log's segment is 4096, expected a multiple of 65536");
+        ACTIVE("log-next-before", uint64_t, log_next, htole64(4096),
+               "offset of the log's next block is 4096, expected at least 65536");
+        ACTIVE("log-next-unaligned", uint64_t, log_next, htole64(70000),
+               "offset of the log's next block is 70000, expected at least 65536");
+        ACTIVE("log-next-behind", uint64_t, log_next, htole64(65536 + (1 << 20) + 4096),
+               "offset of the log's next block is 1118208, expected at most 1114112");
+        ACTIVE("alloc-unaligned", uint64_t, alloc_next, htole64(5000000),
+               "end of the active layer's clusters is 5000000, expected a multiple of 65536");
+        ACTIVE("next-id", std::uint32_t, next_id, htole32(65536), "id of the next layer is 65536, expected at most 65535");
+        ACTIVE("free-many", std::uint32_t, free_count, htole32(65537),
+               "entries of the free list is 65537, expected at most 65536");
+#undef ACTIVE
+        v.push_back({"free-outside", Met::load,
+                     [](S& s) {
+                         s.make_active();
+                         s.put<std::uint32_t>(offsetof(chain_super, free_count), htole32(1));
+                         s.put<uint64_t>(offsetof(chain_super, free_offset), htole64(s.bytes.size()));
+                         s.seal_super();
+                     },
+                     [](const S& s) {
+                         return fmt::format("at byte {}: end of the free list is {}, expected at most {}",
+                                            offsetof(chain_super, free_offset), s.bytes.size() + 16, s.bytes.size());
+                     }});
+
 #define LAYER(name, type, field, value, expect)                                                             \
     v.push_back({name, Met::load,                                                                           \
                  [](S& s) {                                                                                 \
@@ -167,12 +219,12 @@ const std::vector<ChainDamage>& chain_damages() {
                      s.seal_layers();                                                                       \
                  },                                                                                         \
                  text(fmt::format("at byte {}: {}",                                                         \
-                                  CHAIN_SUPER_BYTES + sizeof(chain_layer) + offsetof(chain_layer, field), expect))})
+                                  chain::layers_at + sizeof(chain_layer) + offsetof(chain_layer, field), expect))})
         v.push_back({"layers-checksum", Met::load, [](S& s) { s.put<char>(s.layers + 7, 1); },
                      [](const S& s) {
                          S sealed = s;
                          sealed.seal_layers();
-                         return fmt::format("at byte 4096: layer table checksum is {}, expected {}",
+                         return fmt::format("at byte 8192: layer table checksum is {}, expected {}",
                                             sealed.get<std::uint32_t>(offsetof(chain_super, layer_crc)),
                                             s.get<std::uint32_t>(offsetof(chain_super, layer_crc)));
                      }});
@@ -182,7 +234,7 @@ const std::vector<ChainDamage>& chain_damages() {
         LAYER("layer-format", std::uint8_t, format, 2, "layer format is 2, expected at most 1");
         LAYER("layer-compression", std::uint8_t, compression, 2, "layer compression is 2, expected at most 1");
         LAYER("layer-cluster", std::uint8_t, cluster_shift, 22, "layer cluster_shift is 22, expected at most 21");
-        LAYER("layer-flags", std::uint32_t, flags, htole32(8), "layer flags is 8, expected one of (mask) 3");
+        LAYER("layer-flags", std::uint32_t, flags, htole32(8), "layer flags is 8, expected one of (mask) 7");
         LAYER("layer-size", uint64_t, bytes, ~uint64_t{0},
               "layer size is 18446744073709551615, expected at most 9223372036854775807");
         LAYER("layer-path-empty", std::uint16_t, path_bytes, 0, "length of a layer's path is 0, expected at most 4095");
@@ -194,7 +246,7 @@ const std::vector<ChainDamage>& chain_damages() {
                      [](const S& s) {
                          return fmt::format(
                              "at byte {}: end of a layer's path is {}, expected at most {}",
-                             CHAIN_SUPER_BYTES + offsetof(chain_layer, path_offset),
+                             chain::layers_at + offsetof(chain_layer, path_offset),
                              100001 + le16toh(s.get<std::uint16_t>(s.layers + offsetof(chain_layer, path_bytes))),
                              le32toh(s.get<std::uint32_t>(offsetof(chain_super, string_bytes))));
                      }});
@@ -204,7 +256,7 @@ const std::vector<ChainDamage>& chain_damages() {
                          s.seal_layers();
                      },
                      text(fmt::format("at byte {}: first byte of a layer's path is 120, expected 47",
-                                      CHAIN_SUPER_BYTES + offsetof(chain_layer, path_offset)))});
+                                      chain::layers_at + offsetof(chain_layer, path_offset)))});
         v.push_back({"layer-id-twice", Met::load,
                      [](S& s) {
                          s.put<std::uint16_t>(s.layers + sizeof(chain_layer), htole16(1));

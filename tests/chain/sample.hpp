@@ -40,6 +40,9 @@ public:
         std::memcpy(bytes.data() + at, &v, sizeof v);
     }
 
+    // Layer 2 becomes the active one, with a log in its second cluster. Sound, but for the layer's content.
+    void make_active();
+
     // Checksums made right again, so that the damage behind them is met.
     void seal_super();
     void seal_layers();

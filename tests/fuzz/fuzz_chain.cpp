@@ -39,15 +39,17 @@ void seal(std::string& s) {
             chain_node_aux_at(n.form, chain_le16(n.count_minus_1) + 1u) + 8ull * chain_le32(n.aux_words);
         if (length <= s.size() - at) put(s, at + 4, chain_crc32c_more(0, s.data() + at + 8, length - 8));
     }
-    if (s.size() < sizeof(chain_super)) return;
-    const auto super = get<chain_super>(s, 0);
-    const std::uint64_t at = chain_le64(super.layer_offset);
-    const std::uint64_t length =
-        std::uint64_t{chain_le32(super.layer_count)} * sizeof(chain_layer) + chain_le32(super.string_bytes);
-    if (at <= s.size() && length <= s.size() - at)
-        put(s, offsetof(chain_super, layer_crc), chain_crc32c_more(0, s.data() + at, length));
-    put<std::uint32_t>(s, offsetof(chain_super, crc), 0);
-    put(s, offsetof(chain_super, crc), chain_crc32c_more(0, s.data(), sizeof(chain_super)));
+    for (std::size_t copy = 0; copy + sizeof(chain_super) <= s.size() && copy <= CHAIN_SUPER_BYTES;
+         copy += CHAIN_SUPER_BYTES) {
+        const auto super = get<chain_super>(s, copy);
+        const std::uint64_t at = chain_le64(super.layer_offset);
+        const std::uint64_t length =
+            std::uint64_t{chain_le32(super.layer_count)} * sizeof(chain_layer) + chain_le32(super.string_bytes);
+        if (at <= s.size() && length <= s.size() - at)
+            put(s, copy + offsetof(chain_super, layer_crc), chain_crc32c_more(0, s.data() + at, length));
+        put<std::uint32_t>(s, copy + offsetof(chain_super, crc), 0);
+        put(s, copy + offsetof(chain_super, crc), chain_crc32c_more(0, s.data() + copy, sizeof(chain_super)));
+    }
 }
 
 void read_all(const std::string& bytes) {

@@ -12,35 +12,47 @@ namespace dmchain::chain {
 
 namespace {
 
-// @base: byte of the file at which the structure that was checked begins.
-Error fault_error(const File& file, std::uint64_t base, const chain_fault& f) {
-    return damaged("{}: at byte {}: {} is {}, expected {}{}{}: build it anew with 'dmchain create' or 'dmchain table'",
-                   escaped(file.path()), base + f.at, f.what, f.found, f.bound, *f.bound ? " " : "", f.expected);
+// How to build anew what is wrong.
+const char* remedy(const chain_super* s) {
+    return s && chain_le16(s->active) != CHAIN_NO_LAYER ? "'dmchain recover'" : "'dmchain create' or 'dmchain table'";
+}
+
+// @base: byte of the file at which the structure that was checked begins. @super: nullptr: none is sound.
+Error fault_error(const File& file, const chain_super* super, std::uint64_t base, const chain_fault& f) {
+    return damaged("{}: at byte {}: {} is {}, expected {}{}{}: build it anew with {}", escaped(file.path()),
+                   base + f.at, f.what, f.found, f.bound, *f.bound ? " " : "", f.expected, remedy(super));
 }
 
 }  // namespace
 
+// Either copy of the superblock may be torn.
 bool is_chain_file(const File& file) {
     std::array<char, 8> magic{};
-    if (file.size() < magic.size()) return false;
-    file.read(magic.data(), magic.size(), 0);
-    return std::memcmp(magic.data(), CHAIN_MAGIC, magic.size()) == 0;
+    for (std::uint64_t copy = 0; copy < CHAIN_SUPER_COPIES; copy++) {
+        file.read_padded(magic.data(), magic.size(), copy * CHAIN_SUPER_BYTES);
+        if (std::memcmp(magic.data(), CHAIN_MAGIC, magic.size()) == 0) return true;
+    }
+    return false;
 }
 
 ChainFile::ChainFile(File file) : file_(std::move(file)) {
     chain_fault fault{};
-    if (file_.size() < sizeof super_)
-        throw damaged("{}: {} bytes: a chain file has at least {}", escaped(file_.path()), file_.size(), sizeof super_);
+    std::array<chain_super, CHAIN_SUPER_COPIES> copies;
     if (!is_chain_file(file_))
         throw damaged("{}: not a chain file: it does not begin with \"DMCHAIN\"", escaped(file_.path()));
-    file_.read(&super_, sizeof super_, 0);
-    if (!chain_check_super(&super_, file_.size(), &fault)) throw fault_error(file_, 0, fault);
+    if (file_.size() < sizeof copies)
+        throw damaged("{}: {} bytes: a chain file has at least {}", escaped(file_.path()), file_.size(), sizeof copies);
+    file_.read(copies.data(), sizeof copies, 0);
+    const int which = chain_check_supers(copies.data(), file_.size(), &fault);
+    if (which < 0) throw fault_error(file_, nullptr, 0, fault);
+    super_at_ = static_cast<std::uint64_t>(which) * sizeof super_;
+    super_ = copies[static_cast<std::size_t>(which)];
 
     const std::uint64_t at = chain_le64(super_.layer_offset);
     const std::size_t count = chain_le32(super_.layer_count), strings = chain_le32(super_.string_bytes);
     std::vector<std::byte> table(count * sizeof(chain_layer) + strings);
     file_.read(table.data(), table.size(), at);
-    if (!chain_check_layers(&super_, table.data(), &fault)) throw fault_error(file_, at, fault);
+    if (!chain_check_layers(&super_, table.data(), &fault)) throw fault_error(file_, &super_, at, fault);
     layers_.resize(count);
     std::memcpy(layers_.data(), table.data(), count * sizeof(chain_layer));
     strings_.assign(reinterpret_cast<const char*>(table.data()) + count * sizeof(chain_layer), strings);
@@ -48,9 +60,18 @@ ChainFile::ChainFile(File file) : file_(std::move(file)) {
     for (const auto& l : layers_) {
         const std::size_t id = chain_le16(l.id);
         if (id >= layer_bytes_.size()) layer_bytes_.resize(id + 1);
-        if (std::exchange(layer_bytes_[id], chain_le64(l.bytes)))
-            throw damaged("{}: layer id {} is given twice: build it anew with 'dmchain create' or 'dmchain table'",
-                          escaped(file_.path()), id);
+        // A layer that is not sealed grows, its record does not follow.
+        const bool grows = chain_le32(l.flags) & CHAIN_LAYER_UNSEALED;
+        if (std::exchange(layer_bytes_[id], grows ? ~std::uint64_t{0} >> 1 : chain_le64(l.bytes)))
+            throw damaged("{}: layer id {} is given twice: build it anew with {}", escaped(file_.path()), id,
+                          remedy(&super_));
+    }
+    if (const std::uint16_t id = chain_le16(super_.active); id != CHAIN_NO_LAYER) {
+        const chain_layer* l = active();
+        if (!l || !(chain_le32(l->flags) & CHAIN_LAYER_UNSEALED))
+            throw damaged("{}: at byte {}: active layer is {}, expected {}: build it anew with 'dmchain recover'",
+                          escaped(file_.path()), super_at_ + offsetof(chain_super, active), id,
+                          l ? "one that is not sealed" : "one of the layer table");
     }
     geometry_.sectors = chain_le64(super_.sectors);
     geometry_.cluster_shift = super_.cluster_shift;
@@ -65,13 +86,19 @@ std::string ChainFile::path(const chain_layer& layer) const {
     return strings_.substr(chain_le32(layer.path_offset), chain_le16(layer.path_bytes));
 }
 
+const chain_layer* ChainFile::active() const {
+    for (const auto& l : layers_)
+        if (l.id == super_.active) return &l;
+    return nullptr;
+}
+
 void ChainFile::walk(std::uint64_t entry, unsigned level, std::uint64_t first) const {
     std::vector<std::uint64_t> words(chain_entry_layer(entry) * 512ul / sizeof(std::uint64_t));
     const auto bytes = static_cast<std::uint32_t>(words.size() * sizeof(std::uint64_t));
     const std::uint64_t at = chain_entry_pos(entry) << 9;
     chain_fault fault{};
     file_.read(words.data(), bytes, at);
-    if (!chain_check_node(&geometry_, words.data(), bytes, level, first, &fault)) throw fault_error(file_, at, fault);
+    if (!chain_check_node(&geometry_, words.data(), bytes, level, first, &fault)) throw fault_error(file_, &super_, at, fault);
     if (!level) return;
 
     chain_node head;
@@ -92,7 +119,7 @@ void ChainFile::verify_index() const {
     chain_node none{};
     none.level = CHAIN_LEVELS - 1;
     if (!chain_check_entry(&geometry_, &none, root, offsetof(chain_super, root), false, &fault))
-        throw fault_error(file_, 0, fault);
+        throw fault_error(file_, &super_, super_at_, fault);
     walk(root, CHAIN_LEVELS - 1, 0);
 }
 
@@ -110,13 +137,14 @@ void ChainFile::verify_layers() const {
             expected = std::to_string(was);
         };
         differs("block device (1) or file (0)", who.block_device, l.type == CHAIN_LAYER_DEVICE);
-        differs("size", who.bytes, chain_le64(l.bytes));
-        if (!who.block_device) {
-            differs("inode", who.inode, chain_le64(l.inode));
+        const bool sealed = !(chain_le32(l.flags) & CHAIN_LAYER_UNSEALED);
+        if (sealed) differs("size", who.bytes, chain_le64(l.bytes));
+        if (!who.block_device) differs("inode", who.inode, chain_le64(l.inode));
+        if (!who.block_device && sealed) {
             differs("time of modification", static_cast<std::uint64_t>(who.mtime_sec), chain_le64(l.mtime_sec));
             differs("time of modification, nanoseconds", who.mtime_nsec, chain_le32(l.mtime_nsec));
         }
-        if (!what && chain_le32(l.flags) & CHAIN_LAYER_HAS_HEAD_CRC) {
+        if (!what && sealed && chain_le32(l.flags) & CHAIN_LAYER_HAS_HEAD_CRC) {
             std::array<std::byte, 4096> head{};
             const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(head.size(), who.bytes));
             now.read(head.data(), n, 0);
@@ -124,8 +152,8 @@ void ChainFile::verify_layers() const {
         }
         if (what)
             throw failed("{}: {} is {}, the chain file {} was built from {}: if the layer is right, build the "
-                         "chain file anew with 'dmchain create' or 'dmchain table'",
-                         escaped(name), what, found, escaped(file_.path()), expected);
+                         "chain file anew with {}",
+                         escaped(name), what, found, escaped(file_.path()), expected, remedy(&super_));
     }
 }
 

@@ -18,23 +18,26 @@ public:
     explicit ChainFile(File file);
 
     const File& file() const { return file_; }
-    const chain_super& super() const { return super_; }
+    const chain_super& super() const { return super_; }  // the copy that counts
     const std::vector<chain_layer>& layers() const { return layers_; }  // base first
     std::string path(const chain_layer& layer) const;
+    // nullptr: it has none. It is flagged UNSEALED.
+    const chain_layer* active() const;
     std::uint64_t sectors() const { return geometry_.sectors; }
 
     // Reads and checks every node of the index; throws damaged() for the first that is wrong.
     void verify_index() const;
 
     // Compares every layer with the file that has its path now: size, inode, time of modification, first bytes
-    // of a device. Throws failed() for the first that is missing or another. The target does the same at load, but
-    // can only log it.
+    // of a device; of a layer that is not sealed the inode alone. Throws failed() for the first that is missing or
+    // another. The target does the same at load, but can only log it.
     void verify_layers() const;
 
 private:
     void walk(std::uint64_t entry, unsigned level, std::uint64_t first) const;
 
     File file_;
+    std::uint64_t super_at_ = 0;  // byte of that copy
     chain_super super_{};
     std::vector<chain_layer> layers_;
     std::string strings_;

@@ -35,7 +35,7 @@ Writer::Writer(const std::string& path, const Geometry& geometry, LayerTable& la
         throw failed("{}: virtual size {}: at most {} is possible", escaped(path), human_size(geometry_.bytes),
                      human_size(most));
     leaf_.resize((geometry_.clusters() + CHAIN_FANOUT - 1) >> CHAIN_FANOUT_SHIFT);
-    next_ = sectors_up(CHAIN_SUPER_BYTES + layers_.bytes().size());
+    next_ = sectors_up(layers_at + layers_.bytes().size());
 }
 
 void Writer::note_compressed(const Window& window, std::uint64_t entry) {
@@ -117,7 +117,7 @@ std::uint64_t Writer::add_upper() {
     return add_level(2, middle, middle.size())[0];
 }
 
-BuildResult Writer::finish() {
+BuildResult Writer::finish(const ActiveState* active) {
     const std::uint64_t root = add_upper();
     for (std::size_t i = 0; i < layers_.records.size(); i++)
         if (compressed_[i + 1]) layers_.records[i].flags |= htole32(CHAIN_LAYER_HAS_COMPRESSED);
@@ -125,7 +125,7 @@ BuildResult Writer::finish() {
     const std::size_t table_bytes = table.size();
     const std::uint32_t table_crc = chain_crc32c_more(0, table.data(), table_bytes);
     table.resize(sectors_up(table_bytes));
-    out_.write(table.data(), table.size(), CHAIN_SUPER_BYTES);
+    out_.write(table.data(), table.size(), layers_at);
     out_.sync();
 
     chain_super s{};
@@ -135,9 +135,20 @@ BuildResult Writer::finish() {
     s.sectors = htole64(geometry_.bytes >> 9);
     s.cluster_shift = static_cast<__u8>(geometry_.cluster_shift);
     s.subblock_shift = static_cast<__u8>(geometry_.subblock_shift);
-    s.active = htole16(CHAIN_NO_LAYER);
+    s.active = htole16(active ? active->id : CHAIN_NO_LAYER);
+    if (active) {
+        s.log_segment = htole64(active->log_segment);
+        s.log_segment_bytes = htole64(active->log_segment_bytes);
+        s.log_next = htole64(active->log_next);
+        s.log_sequence = htole64(active->log_sequence);
+        s.log_epoch = htole32(active->log_epoch);
+        s.alloc_next = htole64(active->alloc_next);
+        std::uint32_t next_id = 1;
+        for (const chain_layer& l : layers_.records) next_id = std::max(next_id, le16toh(l.id) + 1u);
+        s.next_id = htole32(next_id);
+    }
     s.layer_count = htole32(static_cast<std::uint32_t>(layers_.records.size()));
-    s.layer_offset = htole64(CHAIN_SUPER_BYTES);
+    s.layer_offset = htole64(layers_at);
     s.string_bytes = htole32(static_cast<std::uint32_t>(layers_.strings.size()));
     s.layer_crc = htole32(table_crc);
     s.root = htole64(root);

@@ -31,8 +31,8 @@ public:
     std::uint64_t windows() const { return (leaf_.size() + Window::leaves - 1) / Window::leaves; }
     // Writes the leaves of a settled window in one piece. @buffer: the calling thread's, kept from call to call.
     void add(const Window& window, std::vector<std::byte>& buffer);
-    // After all windows. The file is durable and has its name when this returns.
-    BuildResult finish();
+    // After all windows. The file is durable and has its name when this returns. @active: nullptr: none.
+    BuildResult finish(const ActiveState* active = nullptr);
 
 private:
     void note_compressed(const Window& window, std::uint64_t entry);
