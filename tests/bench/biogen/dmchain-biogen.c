@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A bio generator: what reads cost inside the kernel, which a program cannot see (on User Mode
+ * A bio generator: what I/O costs inside the kernel, which a program cannot see (on User Mode
  * Linux a system call costs more than the whole path below it).
  *
- *	echo "DEVICE BIOS BYTES SEED DEPTH SIZE" > /sys/module/dmchain_biogen/parameters/run
+ *	echo "DEVICE BIOS BYTES SEED DEPTH SIZE [read|write|flush]" > /sys/module/dmchain_biogen/parameters/run
  *	cat /sys/module/dmchain_biogen/parameters/run
  *
- * submits BIOS reads of SIZE bytes (4096 to 4 MiB, a power of two) in the first BYTES bytes of
+ * submits BIOS reads (or writes) of SIZE bytes (4096 to 4 MiB, a power of two) in the first BYTES bytes of
  * DEVICE, at most DEPTH at a time, and shows the nanoseconds for each. SEED draws the places,
- * multiples of SIZE; 0: one after the other. Places are drawn and memory is allocated before the
- * clock starts.
+ * multiples of SIZE; 0: one after the other. With "flush" DEPTH threads write, and each waits for
+ * its write, flushes, and waits, before it goes on. Places are drawn and memory is allocated before
+ * the clock starts.
  */
 #include <linux/bio.h>
 #include <linux/blkdev.h>
@@ -24,6 +25,7 @@
 #include <linux/mutex.h>
 #include <linux/prandom.h>
 #include <linux/slab.h>
+#include <linux/workqueue.h>
 
 #define DEPTH_MAX 256
 #define PIECE_MAX 65536 /* bytes of contiguous memory */
@@ -39,6 +41,8 @@ struct slot {
 
 struct job {
 	struct block_device *bdev;
+	enum req_op op;
+	bool flush;
 	u32 *place; /* in units of size */
 	u32 count, depth;
 	u32 size, pieces, order; /* bytes; a piece is PAGE_SIZE << order */
@@ -64,12 +68,79 @@ static int biogen_wait(struct slot *s)
 	return r;
 }
 
+static void biogen_bio(const struct job *j, struct slot *s, u32 place)
+{
+	u32 p;
+
+	bio_init(&s->bio, j->bdev, s->vec, j->pieces,
+		 j->op == REQ_OP_READ ? REQ_OP_READ : REQ_OP_WRITE | REQ_SYNC | REQ_IDLE);
+	for (p = 0; p < j->pieces; p++)
+		__bio_add_page(&s->bio, s->page[p], PAGE_SIZE << j->order, 0);
+	s->bio.bi_iter.bi_sector = (sector_t)place * (j->size >> SECTOR_SHIFT);
+}
+
+struct flusher {
+	struct work_struct work;
+	const struct job *job;
+	u32 number;
+	int result;
+};
+
+/* One of the writers: its share of the places, each made durable before the next. */
+static void biogen_flusher(struct work_struct *work)
+{
+	struct flusher *f = container_of(work, struct flusher, work);
+	const struct job *j = f->job;
+	struct slot *s = &j->slot[f->number];
+	u32 i;
+	int r;
+
+	for (i = f->number; i < j->count; i += j->depth) {
+		biogen_bio(j, s, j->place[i]);
+		r = submit_bio_wait(&s->bio);
+		bio_uninit(&s->bio);
+		if (!r)
+			r = blkdev_issue_flush(j->bdev);
+		f->result = r ? r : f->result;
+	}
+}
+
+/* The same for "flush". */
+static s64 biogen_flushes(const struct job *j)
+{
+	struct workqueue_struct *wq = alloc_workqueue("biogen", WQ_UNBOUND, DEPTH_MAX);
+	struct flusher *f = kcalloc(j->depth, sizeof(*f), GFP_KERNEL);
+	s64 ns = -ENOMEM;
+	int error = 0;
+	ktime_t start;
+	u32 i;
+
+	if (!wq || !f)
+		goto out;
+	start = ktime_get();
+	for (i = 0; i < j->depth; i++) {
+		f[i].job = j;
+		f[i].number = i;
+		INIT_WORK(&f[i].work, biogen_flusher);
+		queue_work(wq, &f[i].work);
+	}
+	flush_workqueue(wq);
+	ns = ktime_to_ns(ktime_sub(ktime_get(), start));
+	for (i = 0; i < j->depth; i++)
+		error = f[i].result ? f[i].result : error;
+out:
+	kfree(f);
+	if (wq)
+		destroy_workqueue(wq);
+	return error ? error : ns;
+}
+
 /* Submits them all and waits for them; returns the nanoseconds, or the last error. */
-static s64 biogen_reads(const struct job *j)
+static s64 biogen_batch(const struct job *j)
 {
 	ktime_t start = ktime_get();
 	int error = 0, r;
-	u32 i, p;
+	u32 i;
 	s64 ns;
 
 	for (i = 0; i < j->count; i++) {
@@ -80,10 +151,7 @@ static s64 biogen_reads(const struct job *j)
 			error = r ? r : error;
 		}
 		reinit_completion(&s->done);
-		bio_init(&s->bio, j->bdev, s->vec, j->pieces, REQ_OP_READ);
-		for (p = 0; p < j->pieces; p++)
-			__bio_add_page(&s->bio, s->page[p], PAGE_SIZE << j->order, 0);
-		s->bio.bi_iter.bi_sector = (sector_t)j->place[i] * (j->size >> SECTOR_SHIFT);
+		biogen_bio(j, s, j->place[i]);
 		s->bio.bi_private = &s->done;
 		s->bio.bi_end_io = biogen_end;
 		s->under_way = true;
@@ -138,7 +206,7 @@ static int biogen_run(struct job *j, const char *path, u64 bytes, u32 seed)
 	s64 ns;
 	int r;
 
-	file = filp_open(path, O_RDONLY | O_LARGEFILE, 0);
+	file = filp_open(path, (j->op == REQ_OP_READ ? O_RDONLY : O_RDWR) | O_LARGEFILE, 0);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	r = -ENOTBLK;
@@ -154,7 +222,7 @@ static int biogen_run(struct job *j, const char *path, u64 bytes, u32 seed)
 	for (i = 0; i < j->count; i++)
 		j->place[i] = (seed ? prandom_u32_state(&rnd) : i) % places;
 	j->bdev = I_BDEV(file->f_mapping->host);
-	ns = biogen_reads(j);
+	ns = j->flush ? biogen_flushes(j) : biogen_batch(j);
 	r = min_t(s64, ns, 0);
 	if (!r)
 		snprintf(result, sizeof(result), "%llu.%02llu\n", div_u64(ns, j->count),
@@ -170,13 +238,17 @@ static int run_set(const char *text, const struct kernel_param *kp)
 	unsigned int seed;
 	struct job j = {};
 	unsigned long long bytes;
-	char path[128];
+	char path[128], op[8] = "read";
 	int r;
 
-	if (sscanf(text, "%127s %u %llu %u %u %u", path, &j.count, &bytes, &seed, &j.depth,
-		   &j.size) != 6 ||
+	if (sscanf(text, "%127s %u %llu %u %u %u %7s", path, &j.count, &bytes, &seed, &j.depth,
+		   &j.size, op) < 6 ||
 	    !j.count || !j.depth || j.depth > DEPTH_MAX || bytes >> PAGE_SHIFT > U32_MAX ||
 	    j.size < PAGE_SIZE || j.size > PIECES_MAX * PIECE_MAX || !is_power_of_2(j.size))
+		return -EINVAL;
+	j.flush = !strcmp(op, "flush");
+	j.op = strcmp(op, "read") ? REQ_OP_WRITE : REQ_OP_READ;
+	if (j.op == REQ_OP_WRITE && !j.flush && strcmp(op, "write"))
 		return -EINVAL;
 	j.order = ilog2(min_t(u32, j.size, PIECE_MAX)) - PAGE_SHIFT;
 	j.pieces = j.size / (PAGE_SIZE << j.order);
@@ -198,7 +270,7 @@ static int run_get(char *buffer, const struct kernel_param *kp)
 
 static const struct kernel_param_ops run_ops = { .set = run_set, .get = run_get };
 module_param_cb(run, &run_ops, NULL, 0600);
-MODULE_PARM_DESC(run, "DEVICE BIOS BYTES SEED DEPTH SIZE: starts a run; reads as ns for each bio");
+MODULE_PARM_DESC(run, "DEVICE BIOS BYTES SEED DEPTH SIZE [read|write|flush]: starts a run; reads as ns for each bio");
 
 MODULE_DESCRIPTION("bio generator of dm-chain's benchmarks");
 MODULE_AUTHOR("dm-chain developers");
