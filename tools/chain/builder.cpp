@@ -7,19 +7,31 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
 #include "chain/window.hpp"
+#include "io/text.hpp"
 
 namespace dmchain::chain {
 
 namespace {
 
-constexpr unsigned cluster_shift = 16;
+// Where the log of the layer on top goes on, for the superblock.
+ActiveState state_of(const qcow2::Layer& top, std::uint16_t id) {
+    const qcow2::Log* log = top.image() ? top.image()->log() : nullptr;
+    if (!log) throw failed("{}: is no active layer", escaped(top.file().path()));
+    if (log->cluster_bits() != index_cluster_bits)
+        throw failed("{}: is an active layer with clusters of {} bytes, the index has clusters of {}: make a plain qcow2 image of "
+                     "it with 'dmchain seal'",
+                     escaped(top.file().path()), 1u << log->cluster_bits(), 1u << index_cluster_bits);
+    const qcow2::Log::Position& p = log->position();
+    return {id, p.segment.offset, p.segment.bytes, p.next, p.sequence, p.epoch, log->end()};
+}
 
 Geometry geometry_of(const qcow2::Chain& chain) {
-    return {chain.virtual_size(), cluster_shift,
+    return {chain.virtual_size(), index_cluster_bits,
             std::min<unsigned>(CHAIN_MAX_SUBBLOCK_SHIFT, static_cast<unsigned>(__builtin_ctz(chain.unit())))};
 }
 
@@ -30,6 +42,8 @@ public:
           writer_(path, geometry_, layers_) {}
 
     BuildResult run() {
+        std::optional<ActiveState> active;
+        if (options_.active) active = state_of(chain_.top(), layers_.ids.back().image);
         unsigned threads = options_.threads ? options_.threads : std::max(1u, std::thread::hardware_concurrency());
         threads = static_cast<unsigned>(std::clamp<std::uint64_t>(writer_.windows(), 1, threads));
         std::vector<std::thread> others;
@@ -37,7 +51,7 @@ public:
         work(true);
         for (auto& t : others) t.join();
         if (error_) std::rethrow_exception(error_);
-        return writer_.finish();
+        return writer_.finish(active ? &*active : nullptr);
     }
 
 private:

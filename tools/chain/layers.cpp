@@ -39,14 +39,16 @@ void LayerTable::add(const File& file, const qcow2::Layer& layer, std::uint16_t 
     r.cluster_shift = image ? static_cast<__u8>(layer.cluster_bits()) : 0;
     r.owner = htole16(owner);
     r.bytes = htole64(who.bytes);
-    if (who.block_device) {
+    const bool unsealed = image && layer.image()->log();
+    if (unsealed) r.flags = htole32(CHAIN_LAYER_UNSEALED);
+    if (who.block_device && !unsealed) {
         // A device has no time of modification: its first bytes stand for it.
         std::array<std::byte, 4096> head{};
         const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(head.size(), who.bytes));
         file.read(head.data(), n, 0);
         r.head_crc = htole32(chain_crc32c_more(0, head.data(), n));
         r.flags = htole32(CHAIN_LAYER_HAS_HEAD_CRC);
-    } else {
+    } else if (!who.block_device) {
         r.inode = htole64(who.inode);
         r.mtime_sec = htole64(static_cast<std::uint64_t>(who.mtime_sec));
         r.mtime_nsec = htole32(who.mtime_nsec);

@@ -80,7 +80,9 @@ Exit check(const ImageOptions& options, bool json) {
     std::optional<Error> stopped;
     std::size_t layers = 0;
     try {
-        qcow2::Chain chain(options.image, options.chain, faults);
+        qcow2::ChainOptions how = options.chain;
+        how.in_use = true;
+        qcow2::Chain chain(options.image, how, faults);
         layers = chain.layers().size();
         check_layers(chain, faults);
         stopped = chain.stopped();

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // dmchain create: from a qcow2 image to a device in one step.
+#include <unistd.h>
+
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "commands/layers.hpp"
 #include "commands/open_chain.hpp"
 #include "commands/print_json.hpp"
 #include "dm/device.hpp"
 #include "io/text.hpp"
+#include "qcow2/active.hpp"
 
 namespace dmchain::commands {
 
@@ -17,43 +21,87 @@ struct Options {
     std::string name;
     ImageOptions image;
     std::string chain_file;
+    std::string layer;
     std::optional<std::uint64_t> index_cache;
     bool read_only = false;
     bool dry_run = false;
     bool json = false;
 };
 
-void say_what_would_be_done(const Options& o, const std::string& path) {
+// @layer: the new active layer, or "".
+void say_what_would_be_done(const Options& o, const std::string& path, const std::string& layer) {
     const qcow2::Chain chain(o.image.image, o.image.chain);
-    std::size_t files = 0;
-    for (const auto& layer : chain.layers()) files += layer->data_file() ? 2 : 1;
+    std::size_t files = layer.empty() ? 0 : 1;
+    for (const auto& l : chain.layers()) files += l->data_file() ? 2 : 1;
     if (o.json) {
         const nlohmann::json out = {{"dry_run", true},
                                     {"device", "/dev/mapper/" + o.name},
                                     {"chain_file", std::filesystem::absolute(path).string()},
                                     {"bytes", chain.virtual_size()},
-                                    {"files", files}};
+                                    {"files", files},
+                                    {"active", layer.empty() ? nlohmann::json(nullptr) : nlohmann::json(layer)}};
         print_json(out);
     } else {
+        if (!layer.empty()) fmt::print("would make the layer {}\n", escaped(layer));
         fmt::print("would build {} from {} files and create /dev/mapper/{} of {} bytes\n", escaped(path), files,
                    escaped(o.name), chain.virtual_size());
     }
 }
 
+// Where writes go, absolute.
+std::string layer_of(const Options& o) {
+    if (o.layer.empty() && File(o.image.image).identity().block_device)
+        throw Error(Exit::usage, "create: IMAGE is a block device: name the new layer with --layer");
+    const std::string layer = o.layer.empty() ? qcow2::next_layer_name(o.image.image) : o.layer;
+    return std::filesystem::absolute(layer).lexically_normal().string();
+}
+
+// From a sealed chain to a device with a new active layer on top; what was made before something goes wrong goes.
+void create_writable(const Options& o, const std::string& path, const std::string& layer) {
+    check_chain_file_place(path);
+    {
+        const qcow2::Chain chain(o.image.image, o.image.chain);
+        if (!chain.virtual_size()) throw empty_disk(o.image.image);
+        make_layer_on(layer, o.image.image, chain);
+    }
+    bool built = false;
+    try {
+        ImageOptions top{layer, o.image.chain};
+        top.chain.in_use = true;
+        // The layer may lie elsewhere; what IMAGE's folder has stays allowed, whether it is in it or not.
+        const std::filesystem::path image = Place(o.image.image).path();
+        top.chain.allow.push_back(File(o.image.image).identity().block_device ? image.string() : image.parent_path().string());
+        build_chain_file(top, path, true);
+        built = true;
+        create_device(o.name, open_for_device(path), o.index_cache, o.json);
+    } catch (...) {
+        if (!dm::exists(o.name)) {
+            if (!std::filesystem::is_block_file(layer)) ::unlink(layer.c_str());
+            if (built) ::unlink(path.c_str());
+        }
+        throw;
+    }
+}
+
 void run(const Options& o) {
-    if (!o.read_only)
-        throw Error(Exit::usage, "create: a device without an active layer can only be read: give --read-only");
+    if (o.read_only && !o.layer.empty()) throw Error(Exit::usage, "create: --layer and --read-only exclude each other");
+    if (!o.read_only && o.image.chain.snapshot)
+        throw Error(Exit::usage, "create: no layer can stand on an internal snapshot: give --read-only with --snapshot");
     dm::check_name(o.name);
     if (dm::exists(o.name))
         throw failed("{}: there is such a device already: 'dmchain remove' it, or choose another name", escaped(o.name));
     const std::string path = o.chain_file.empty() ? chain_file_beside(o.image.image, o.name) : o.chain_file;
+    const std::string layer = o.read_only ? "" : layer_of(o);
     if (o.dry_run) {
         check_chain_file_place(path);
-        say_what_would_be_done(o, path);
-        return;
+        if (!o.read_only) check_layer_place(layer);
+        say_what_would_be_done(o, path, layer);
+    } else if (o.read_only) {
+        build_chain_file(o.image, path);
+        create_device(o.name, open_for_device(path), o.index_cache, o.json);
+    } else {
+        create_writable(o, path, layer);
     }
-    build_chain_file(o.image, path);
-    create_device(o.name, open_for_device(path), o.index_cache, o.json);
 }
 
 }  // namespace
@@ -63,7 +111,10 @@ void add_create(CLI::App& app, Exit&) {
     CLI::App* c = app.add_subcommand("create", "Build the index of IMAGE's chain and make the device NAME of it");
     c->add_option("NAME", o->name, "Name of the device, /dev/mapper/NAME")->required();
     add_image_options(*c, o->image);
-    c->add_flag("--read-only", o->read_only, "The device can only be read");
+    c->add_flag("--read-only", o->read_only, "The device can only be read, and gets no layer of its own");
+    c->add_option("--layer", o->layer, "Where writes go: a file to make, or a block device (default: IMAGE's name with the "
+                                       "next number)")
+        ->type_name("PATH");
     c->add_option("--chain", o->chain_file, "Where the chain file goes (default: NAME.chain beside IMAGE)")
         ->type_name("FILE");
     add_cache_option(*c, o->index_cache);

@@ -23,6 +23,8 @@ std::vector<std::string> features(const Layer& layer) {
     std::vector<std::string> out;
     if (!layer.image()) return out;
     const qcow2::Header& h = layer.image()->header();
+    if (const qcow2::Log* log = layer.image()->log())
+        out.emplace_back(log->successor() ? "frozen, not sealed" : "active layer of dm-chain");
     if (h.dirty()) out.emplace_back("dirty");
     if (h.compatible & qcow2::compatible_lazy_refcounts) out.emplace_back("lazy refcounts");
     if (h.extended_l2()) out.emplace_back("extended L2");
@@ -111,7 +113,9 @@ void print_content(const Content& c) {
 }
 
 void inspect(const ImageOptions& options, bool json) {
-    qcow2::Chain chain(options.image, options.chain);
+    qcow2::ChainOptions how = options.chain;
+    how.in_use = true;
+    qcow2::Chain chain(options.image, how);
     std::vector<qcow2::Usage> usage;
     {
         Progress progress("reading tables", chain.virtual_size());

@@ -19,13 +19,9 @@ std::string chain_file_beside(const std::string& image, const std::string& name)
     return (fs::path(Place(image).path()).parent_path() / (name + ".chain")).string();
 }
 
-namespace {
-
 Error empty_disk(const std::string& path) {
     return failed("{}: the virtual disk has 0 bytes: there is nothing to make a device of", escaped(path));
 }
-
-}  // namespace
 
 void check_chain_file_place(const std::string& path) {
     std::error_code none;
@@ -35,11 +31,12 @@ void check_chain_file_place(const std::string& path) {
                      escaped(path));
 }
 
-void build_chain_file(const ImageOptions& image, const std::string& path) {
+void build_chain_file(const ImageOptions& image, const std::string& path, bool active) {
     check_chain_file_place(path);
     const qcow2::Chain chain(image.image, image.chain);
     if (!chain.virtual_size()) throw empty_disk(image.image);
     chain::BuildOptions options;
+    options.active = active;
     if (::isatty(STDERR_FILENO))
         options.progress = [](std::uint64_t done, std::uint64_t all) {
             fmt::print(stderr, "\rindex: {:3} %", all ? 100 * done / all : 100);
@@ -53,36 +50,33 @@ chain::ChainFile open_for_device(const std::string& path) {
     allow_open_files(1);
     file.verify_layers();
     if (!file.sectors()) throw empty_disk(path);
+    if (file.active() && !qcow2::is_in_use(File(file.path(*file.active()))))
+        throw failed("{}: its active layer {} was sealed since: make a device of that with 'dmchain create'", escaped(path),
+                     escaped(file.path(*file.active())));
     return file;
 }
 
 void add_cache_option(CLI::App& command, std::optional<std::uint64_t>& bytes) {
-    command
-        .add_option_function<std::uint64_t>(
-            "--index-cache", [&bytes](const std::uint64_t& n) { bytes = n; },
-            "Memory that the target may use for its index, e.g. 64M (default 256M)")
-        ->transform(CLI::AsSizeValue(false))
-        // Run before that: -1 would become a very large number.
-        ->transform(CLI::Validator(
-            [](std::string& text) {
-                return !text.empty() && text.front() == '-' ? "a number of bytes cannot be negative" : std::string();
-            },
-            ""))
-        ->type_name("BYTES");
+    take_size(*command.add_option_function<std::uint64_t>(
+        "--index-cache", [&bytes](const std::uint64_t& n) { bytes = n; },
+        "Memory that the target may use for its index, e.g. 64M (default 256M)"));
 }
 
 void create_device(const std::string& name, const chain::ChainFile& file, std::optional<std::uint64_t> index_cache,
                    bool json) {
-    dm::create(name, file.sectors(), dm::table_parameters(file.file().path(), index_cache), true);
+    const chain_layer* active = file.active();
+    dm::create(name, file.sectors(), dm::table_parameters(file.file().path(), index_cache), !active);
     if (json) {
         const nlohmann::json out = {{"device", "/dev/mapper/" + name},
                                     {"chain_file", file.file().path()},
                                     {"bytes", file.sectors() * 512},
-                                    {"files", file.layers().size()}};
+                                    {"files", file.layers().size()},
+                                    {"active", active ? nlohmann::json(file.path(*active)) : nlohmann::json(nullptr)}};
         print_json(out);
     } else {
-        fmt::print("/dev/mapper/{}: {}, {} files, read-only; index in {}\n", escaped(name), human_size(file.sectors() * 512),
-                   file.layers().size(), escaped(file.file().path()));
+        fmt::print("/dev/mapper/{}: {}, {} files, {}; index in {}\n", escaped(name), human_size(file.sectors() * 512),
+                   file.layers().size(), active ? "writes go to " + escaped(file.path(*active)) : "read-only",
+                   escaped(file.file().path()));
     }
 }
 

@@ -17,8 +17,12 @@ std::string chain_file_beside(const std::string& image, const std::string& name)
 // Refuses @path for a chain file to be written: one that no table line can say, or where something else stands.
 void check_chain_file_place(const std::string& path);
 
-// Builds the chain file @path of the image, with progress on a terminal, after check_chain_file_place().
-void build_chain_file(const ImageOptions& image, const std::string& path);
+// Builds the chain file @path of the image, with progress on a terminal, after check_chain_file_place(). @active: the
+// image, which must be in use, is the active layer.
+void build_chain_file(const ImageOptions& image, const std::string& path, bool active = false);
+
+// The refusal of a disk of 0 bytes.
+Error empty_disk(const std::string& path);
 
 // Opens the chain file @path, compares its layers with what lies there now, and refuses a disk of 0 bytes.
 chain::ChainFile open_for_device(const std::string& path);

@@ -11,7 +11,11 @@ void add_commands(CLI::App& app, Exit& status) {
         add_create,
         add_activate,
         add_table,
+        add_snapshot,
+        add_seal,
+        add_resize,
         add_remove,
+        add_recover,
         add_ls,
         add_status,
     };
@@ -31,6 +35,18 @@ void add_image_options(CLI::App& command, ImageOptions& options) {
             "--snapshot", [&options](const std::string& s) { options.chain.snapshot = s; },
             "Look at IMAGE's internal snapshot with this id or name instead of its current state")
         ->type_name("ID|NAME");
+}
+
+void take_size(CLI::Option& option) {
+    option
+        .transform(CLI::AsSizeValue(false))
+        // Run before that: -1 would become a very large number.
+        ->transform(CLI::Validator(
+            [](std::string& text) {
+                return !text.empty() && text.front() == '-' ? "a number of bytes cannot be negative" : std::string();
+            },
+            ""))
+        ->type_name("BYTES");
 }
 
 }  // namespace dmchain::commands

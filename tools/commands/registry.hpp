@@ -22,6 +22,10 @@ void add_create(CLI::App& app, Exit& status);
 void add_activate(CLI::App& app, Exit& status);
 void add_table(CLI::App& app, Exit& status);
 void add_remove(CLI::App& app, Exit& status);
+void add_snapshot(CLI::App& app, Exit& status);
+void add_seal(CLI::App& app, Exit& status);
+void add_recover(CLI::App& app, Exit& status);
+void add_resize(CLI::App& app, Exit& status);
 void add_ls(CLI::App& app, Exit& status);
 void add_status(CLI::App& app, Exit& status);
 
@@ -34,5 +38,8 @@ struct ImageOptions {
     qcow2::ChainOptions chain;
 };
 void add_image_options(CLI::App& command, ImageOptions& options);
+
+// Makes @option a number of bytes, with k, M, G... if the user likes.
+void take_size(CLI::Option& option);
 
 }  // namespace dmchain::commands

@@ -1,32 +1,58 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// dmchain remove: takes a device away; its files stay.
+// dmchain remove: takes a device away. Of one that could be written a plain qcow2 chain is left.
+#include <unistd.h>
+
 #include <memory>
 
-#include "commands/registry.hpp"
-#include "dm/device.hpp"
+#include "commands/layers.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::commands {
 
+namespace {
+
+struct Options {
+    std::string name;
+    bool fast = false;
+    SealHow how;
+};
+
+void run(const Options& o) {
+    const dm::Device device = dm::find(o.name);
+    if (device.open_count)
+        throw failed("{}: the device is open {} time(s): unmount it or stop who uses it first", escaped(o.name), device.open_count);
+    const bool seals = dm::status(o.name).active != "-" && !o.fast;
+    const std::string path = dm::chain_file(o.name);
+    if (o.how.dry_run) {
+        fmt::print("would remove /dev/mapper/{} ({}){}\n", escaped(o.name), escaped(dm::parameters(o.name)),
+                   seals ? ", seal its layers and remove the chain file" : "");
+        return;
+    }
+    dm::remove(o.name);
+    if (!seals) return;
+    try {
+        const chain::ChainFile file{File(path)};
+        // What the layers' logs say counts, if the chain file could not be written any more.
+        const std::vector<std::string> layers = unsealed_of(file, o.how.allow);
+        for (const std::string& layer : layers) seal_layer(layer, o.how);
+        if (::unlink(path.c_str()) != 0) throw failed("{}: cannot remove the chain file", escaped(path));
+        if (!layers.empty()) fmt::print("{} is the image on top of the chain\n", escaped(layers.back()));
+    } catch (const Error& e) {
+        throw Error(e.code(), fmt::format("{}: is removed, but not all of its layers are sealed: {}: finish with 'dmchain seal'",
+                                          escaped(o.name), e.what()));
+    }
+}
+
+}  // namespace
+
 void add_remove(CLI::App& app, Exit&) {
-    struct Options {
-        std::string name;
-        bool dry_run = false;
-    };
     auto o = std::make_shared<Options>();
-    CLI::App* c = app.add_subcommand("remove", "Remove the device NAME; the images and the chain file stay");
+    CLI::App* c = app.add_subcommand("remove", "Remove the device NAME; its layers are sealed, the images stay");
     c->add_option("NAME", o->name, "Name of the device")->required();
-    c->add_flag("--dry-run", o->dry_run, "Say what would be done");
-    c->callback([o] {
-        const dm::Device device = dm::find(o->name);
-        if (device.open_count)
-            throw failed("{}: the device is open {} time(s): unmount it or stop who uses it first", escaped(o->name),
-                         device.open_count);
-        if (o->dry_run)
-            fmt::print("would remove /dev/mapper/{} ({})\n", escaped(o->name), escaped(dm::parameters(o->name)));
-        else
-            dm::remove(o->name);
-    });
+    c->add_flag("--fast", o->fast, "Leave the layers unsealed and the chain file for 'dmchain activate'");
+    add_seal_options(*c, o->how);
+    c->add_flag("--dry-run", o->how.dry_run, "Say what would be done");
+    c->callback([o] { run(*o); });
 }
 
 }  // namespace dmchain::commands

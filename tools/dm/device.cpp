@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 
 #include "io/error.hpp"
@@ -150,6 +151,49 @@ Device find(const std::string& name) {
     return {name, info.major, info.minor, info.open_count, info.read_only != 0, info.suspended != 0};
 }
 
+void message(const std::string& name, const std::string& text) {
+    const Task t = make_task(DM_DEVICE_TARGET_MSG, name);
+    if (!dm_task_set_sector(t.get(), 0) || !dm_task_set_message(t.get(), text.c_str())) throw dm_failed(name, "prepare a message");
+    if (!dm_task_run(t.get()))
+        throw dm_failed(name, fmt::format("send the message \"{}\" (the kernel log has the reason)", escaped(text)).c_str());
+}
+
+// The kernel takes a backslash before a blank or a backslash for that byte.
+std::string message_word(const std::string& text) {
+    std::string out;
+    for (const char c : text) {
+        if (std::isspace(static_cast<unsigned char>(c)) || c == '\\') out += '\\';
+        out += c;
+    }
+    return out;
+}
+
+void reload(const std::string& name, std::uint64_t sectors) {
+    const std::string params = parameters(name);
+    const bool read_only = find(name).read_only;
+    const Task load = make_task(DM_DEVICE_RELOAD, name);
+    if (!dm_task_add_target(load.get(), 0, sectors, target, params.c_str())) throw dm_failed(name, "prepare its table");
+    if (read_only && !dm_task_set_ro(load.get())) throw dm_failed(name, "make it read-only");
+    if (!dm_task_run(load.get())) throw dm_failed(name, "load its table (the kernel log has the reason)");
+    const Task suspend = make_task(DM_DEVICE_SUSPEND, name);
+    const bool suspended = dm_task_run(suspend.get());
+    const Error error = suspended ? Error(Exit::done, "") : dm_failed(name, "suspend the device");
+    if (!suspended) {
+        const Task clear = make_task(DM_DEVICE_CLEAR, name);
+        dm_task_run(clear.get());
+        throw error;
+    }
+    const Task resume = make_task(DM_DEVICE_RESUME, name);
+    run_and_settle(resume.get(), name, "resume the device (the kernel log has the reason)");
+}
+
+std::vector<Device> list_if_any() {
+    std::error_code none;
+    for (const auto& block : std::filesystem::directory_iterator("/sys/class/block", none))
+        if (block.path().filename().string().starts_with("dm-")) return list();
+    return {};
+}
+
 std::vector<Device> list() {
     const Task t = make_task(DM_DEVICE_LIST, "");
     if (!dm_task_run(t.get())) throw dm_failed("device-mapper", "list the devices");
@@ -173,6 +217,11 @@ std::vector<Device> list() {
 }
 
 std::string parameters(const std::string& name) { return line(name, true).parameters; }
+
+std::string chain_file(const std::string& name) {
+    const std::string all = parameters(name);
+    return all.substr(0, all.find(' '));
+}
 
 Status status(const std::string& name) {
     const Line l = line(name, false);

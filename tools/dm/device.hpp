@@ -25,7 +25,7 @@ struct Status {
     std::uint64_t subblock_sectors = 0;
     std::uint64_t depth = 0;             // layers
     std::string active;                  // id, or "-"
-    std::string mode;                    // ro, rw, fail
+    std::string mode;                    // rw, out_of_space, ro, fail
     std::string needs_check;             // "-" or "needs_check"
     std::uint64_t nodes_resident = 0, nodes_total = 0;
     std::uint64_t index_bytes = 0, index_limit = 0;
@@ -44,13 +44,23 @@ std::string table_parameters(const std::string& chain_file, std::optional<std::u
 void create(const std::string& name, std::uint64_t sectors, const std::string& parameters, bool read_only);
 // Throws failed() if it is in use, or no device of this tool.
 void remove(const std::string& name);
+// Sends @text, whose words are separated by blanks, to the target. Throws failed(); the reason is in the kernel's log.
+void message(const std::string& name, const std::string& text);
+// A word of a message that is one whatever bytes it has.
+std::string message_word(const std::string& text);
+// The same table with another length, in sectors: loads it, suspends the device and resumes it with the new table.
+void reload(const std::string& name, std::uint64_t sectors);
 // All devices with a chain target, by name.
 std::vector<Device> list();
+// The same, but none, instead of a refusal, where the kernel has no device-mapper device at all.
+std::vector<Device> list_if_any();
 // Throws failed() if there is no such device, or it is of another kind.
 Device find(const std::string& name);
 bool exists(const std::string& name);  // a device of any kind
 Status status(const std::string& name);
 // The parameters of the live table: the chain file and the options.
 std::string parameters(const std::string& name);
+// The chain file of the live table.
+std::string chain_file(const std::string& name);
 
 }  // namespace dmchain::dm

@@ -43,7 +43,7 @@ public:
                 layers.push_back(std::make_unique<Layer>(std::move(*next)));
                 return;
             }
-            Header header = read_header(*next);
+            Header header = read_header(*next, options_.in_use);
             // As in QEMU, relative names start from the folder of the name by which the image was opened.
             const std::string folder = folder_of(name.path);
             const std::string path = next->path();

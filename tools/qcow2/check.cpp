@@ -69,7 +69,7 @@ public:
             progress(end - at);
         }
         faults_.take(scratch_.faults);
-        if (!h_.dirty()) refcounts();
+        if (!h_.dirty() && !image_.log()) refcounts();
     }
 
 private:

@@ -25,10 +25,13 @@ inline constexpr std::uint64_t incompatible_data_file = 1u << 2;
 inline constexpr std::uint64_t incompatible_compression = 1u << 3;
 inline constexpr std::uint64_t incompatible_extended_l2 = 1u << 4;
 inline constexpr std::uint64_t incompatible_known = 0x1f;
+inline constexpr std::uint64_t incompatible_in_use = 1ull << 63;  // CHAIN_QCOW2_IN_USE of dm-chain-log.h
 // "compatible_features", "autoclear_features"
 inline constexpr std::uint64_t compatible_lazy_refcounts = 1u << 0;
 inline constexpr std::uint64_t autoclear_bitmaps = 1u << 0;
 inline constexpr std::uint64_t autoclear_data_file_raw = 1u << 1;
+// Ours: extension_sealed says what the image is. Whoever writes to it and does not know the bit clears it.
+inline constexpr std::uint64_t autoclear_sealed = 1ull << 63;
 
 // "Header extensions"
 inline constexpr std::uint32_t extension_end = 0;
@@ -36,6 +39,7 @@ inline constexpr std::uint32_t extension_backing_format = 0xe2792aca;
 inline constexpr std::uint32_t extension_feature_names = 0x6803f857;
 inline constexpr std::uint32_t extension_bitmaps = 0x23852875;
 inline constexpr std::uint32_t extension_data_file = 0x44415441;
+inline constexpr std::uint32_t extension_sealed = 0x444d4348;  // "DMCH": see docs/format.md, "Sealed layers"
 
 // "Cluster mapping": L1 and L2 entries
 inline constexpr std::uint64_t offset_mask = 0x00fffffffffffe00;

@@ -22,7 +22,8 @@ struct Extension {
 
 class HeaderReader {
 public:
-    explicit HeaderReader(const File& file) : file_(file), name_(escaped(file.path())) {
+    HeaderReader(const File& file, bool allow_in_use)
+        : file_(file), name_(escaped(file.path())), allow_in_use_(allow_in_use) {
         start_.resize(4096);
         file.read_padded(start_.data(), start_.size(), 0);
     }
@@ -39,8 +40,12 @@ public:
         extensions(header_bytes);
         refuse_unsupported();
         if (h_.version == 3) compression(header_bytes);
-        sizes();
-        tables();
+        if (h_.size >> 63)
+            throw damaged("{}: virtual size at offset 24 is {}, expected less than 2^63", name_, h_.size);
+        if (!h_.in_use()) {
+            sizes();
+            tables();
+        }
         backing();
         return h_;
     }
@@ -142,6 +147,13 @@ private:
             case extension_bitmaps:
                 bitmaps(e);
                 break;
+            case extension_sealed:
+                if (h_.autoclear & autoclear_sealed && e.bytes >= 4) {
+                    unsigned char unit[4];
+                    read_bytes(unit, sizeof unit, e.at);
+                    h_.sealed_unit_bits = be32(unit);
+                }
+                break;
             default:
                 break;  // "can be safely ignored"
         }
@@ -174,7 +186,20 @@ private:
         return {};
     }
 
+    // An active layer has no other feature.
+    void in_use() const {
+        if (!allow_in_use_)
+            throw failed("{}: is in use by dm-chain, or was left by it: make a plain qcow2 image of it with 'dmchain seal', "
+                         "or go on with it with 'dmchain recover'",
+                         name_);
+        if (h_.incompatible != incompatible_in_use || h_.snapshots != 0 || be32(at(32)) != 0)
+            throw damaged("{}: incompatible features at offset 72 are {:#x} with {} internal snapshots and crypt_method {}, "
+                          "expected a layer of dm-chain to have only bit 63",
+                          name_, h_.incompatible, h_.snapshots, be32(at(32)));
+    }
+
     void refuse_unsupported() const {
+        if (h_.in_use() && !(h_.incompatible & ~(incompatible_known | incompatible_in_use))) return in_use();
         std::uint64_t unknown = h_.incompatible & ~incompatible_known;
         std::string list;
         for (unsigned bit = 0; bit < 64; bit++) {
@@ -216,8 +241,6 @@ private:
     }
 
     void sizes() const {
-        if (h_.size >> 63)
-            throw damaged("{}: virtual size at offset 24 is {}, expected less than 2^63", name_, h_.size);
         std::uint64_t need = h_.size / h_.l2_span() + (h_.size % h_.l2_span() != 0);
         if (h_.l1_entries * std::uint64_t{8} > max_l1_bytes)
             throw damaged("{}: L1 entries at offset 36 are {}, expected at most {}", name_, h_.l1_entries, max_l1_bytes / 8);
@@ -265,6 +288,7 @@ private:
 
     const File& file_;
     std::string name_;
+    bool allow_in_use_;
     std::vector<unsigned char> start_;
     Header h_;
     Extension feature_names_{};
@@ -278,6 +302,12 @@ bool has_magic(const File& file) {
     return be32(head) == magic;
 }
 
-Header read_header(const File& file) { return HeaderReader(file).read(); }
+Header read_header(const File& file, bool allow_in_use) { return HeaderReader(file, allow_in_use).read(); }
+
+bool is_in_use(const File& file) {
+    unsigned char head[80];
+    file.read_padded(head, sizeof head, 0);
+    return be32(head) == magic && be32(head + 4) == 3 && be64(head + 72) & incompatible_in_use;
+}
 
 }  // namespace dmchain::qcow2

@@ -35,8 +35,12 @@ struct Header {
     std::uint32_t bitmaps = 0;  // 0 also if the bitmaps extension is not valid (autoclear bit 0)
     std::uint64_t bitmap_directory_offset = 0;
     std::uint64_t bitmap_directory_bytes = 0;
+    // Sealed by dm-chain, and not written to since: log2 of the unit in which it owns data, bytes.
+    std::optional<std::uint32_t> sealed_unit_bits;
 
     std::uint64_t cluster_size() const { return std::uint64_t{1} << cluster_bits; }
+    // Active in dm-chain, or frozen and not sealed: its log alone says what it holds.
+    bool in_use() const { return incompatible & incompatible_in_use; }
     bool dirty() const { return incompatible & incompatible_dirty; }
     bool extended_l2() const { return incompatible & incompatible_extended_l2; }
     bool has_data_file() const { return incompatible & incompatible_data_file; }
@@ -50,7 +54,10 @@ struct Header {
 bool has_magic(const File& file);
 
 // Throws damaged() for what contradicts the format, failed() for what is well-formed but not
-// supported (encryption, unknown features).
-Header read_header(const File& file);
+// supported (encryption, unknown features), and for a layer that is in use, unless @allow_in_use.
+Header read_header(const File& file, bool allow_in_use = false);
+
+// Whether the file is a qcow2 image with the in-use feature.
+bool is_in_use(const File& file);
 
 }  // namespace dmchain::qcow2

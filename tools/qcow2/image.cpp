@@ -37,6 +37,12 @@ Image::Image(File file, Header header, std::optional<File> data_file, const std:
       size_(header_.size),
       l1_offset_(header_.l1_offset),
       l1_entries_(header_.l1_entries) {
+    if (header_.in_use()) {
+        if (snapshot) choose(snapshots_, *snapshot, file_.path());
+        log_.emplace(file_, header_.cluster_bits);
+        size_ = log_->size();
+        return;
+    }
     SnapshotTable table = read_snapshots(file_, header_, faults);
     add_tables(table, faults);
     snapshots_ = std::move(table.snapshots);

@@ -13,12 +13,12 @@
 #include "qcow2/extent.hpp"
 #include "qcow2/faults.hpp"
 #include "qcow2/header.hpp"
+#include "qcow2/joiner.hpp"
+#include "qcow2/log.hpp"
 #include "qcow2/regions.hpp"
 #include "qcow2/snapshots.hpp"
 
 namespace dmchain::qcow2 {
-
-using Sink = FunctionRef<void(const Extent&)>;
 
 // What one thread needs for map(): buffers, kept from call to call; at most 192 KiB. Not shared
 // between threads. Faults that map() finds go to `faults`: thrown, unless told to collect.
@@ -38,7 +38,7 @@ class Image {
 public:
     // @header is what read_header(file) returned. @data_file: the external data file, if the header has
     // one. @snapshot: id or name of an internal snapshot to look at instead of the current state.
-    // Reads and checks the active L1 table, the snapshots' and the refcount table.
+    // Reads and checks the active L1 table, the snapshots' and the refcount table; of a layer in use the log.
     Image(File file, Header header, std::optional<File> data_file, const std::optional<std::string>& snapshot,
           Faults& faults);
 
@@ -47,11 +47,13 @@ public:
     const File* data_file() const { return data_file_ ? &*data_file_ : nullptr; }
     const std::vector<Snapshot>& snapshots() const { return snapshots_; }
     const Regions& regions() const { return regions_; }
+    const Log* log() const { return log_ ? &*log_ : nullptr; }  // of a layer in use
 
     // Bytes, a multiple of 512: QEMU ignores what is left of the header's size.
     std::uint64_t virtual_size() const { return size_ & ~std::uint64_t{511}; }
     // Smallest piece of the virtual disk that the image maps by itself: cluster or subcluster, bytes.
     std::uint32_t unit() const {
+        if (log_) return 1u << log_->unit_bits();
         return static_cast<std::uint32_t>(header_.cluster_size() / (header_.extended_l2() ? subclusters : 1));
     }
     std::uint64_t l2_tables() const { return l2_tables_; }  // of the current state
@@ -81,6 +83,7 @@ private:
     std::optional<File> data_file_;
     std::vector<Snapshot> snapshots_;
     Regions regions_;
+    std::optional<Log> log_;
     // The state that is looked at: the header's, or a snapshot's.
     std::uint64_t size_;
     std::uint64_t l1_offset_;

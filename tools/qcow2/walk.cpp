@@ -7,6 +7,7 @@
 
 #include "io/text.hpp"
 #include "qcow2/image.hpp"
+#include "qcow2/joiner.hpp"
 
 namespace dmchain::qcow2 {
 namespace {
@@ -19,42 +20,6 @@ void read_words(const File& file, std::vector<std::uint64_t>& words, std::uint64
     if (words.size() < bytes / 8) words.resize(bytes / 8);
     file.read(words.data(), bytes, offset);
 }
-
-// Clips to the range asked for and joins neighbours.
-class Joiner {
-public:
-    Joiner(std::uint64_t begin, std::uint64_t end, Sink sink) : begin_(begin), end_(end), sink_(sink) {}
-
-    void add(std::uint64_t guest, std::uint64_t bytes, Kind kind, std::uint64_t host, std::uint32_t host_bytes = 0) {
-        if (guest < begin_) {
-            std::uint64_t cut = begin_ - guest;
-            if (bytes <= cut) return;
-            guest += cut;
-            bytes -= cut;
-            if (kind == Kind::data) host += cut;
-        }
-        if (guest >= end_) return;
-        bytes = std::min(bytes, end_ - guest);
-        if (kind != Kind::compressed && last_.bytes != 0 && last_.kind == kind && last_.guest + last_.bytes == guest &&
-            (kind == Kind::zero || last_.host + last_.bytes == host)) {
-            last_.bytes += bytes;
-            return;
-        }
-        flush();
-        last_ = {guest, bytes, kind, host, host_bytes};
-    }
-
-    void flush() {
-        if (last_.bytes != 0) sink_(last_);
-        last_.bytes = 0;
-    }
-
-private:
-    std::uint64_t begin_;
-    std::uint64_t end_;
-    Sink sink_;
-    Extent last_{};
-};
 
 }  // namespace
 
@@ -319,6 +284,7 @@ private:
 void Image::map(std::uint64_t begin, std::uint64_t end, Scratch& scratch, Sink sink) const {
     end = std::min(end, virtual_size());
     if (begin >= end) return;
+    if (log_) return log_->map(begin, end, sink);
     Walk(*this, begin, end, scratch, sink).run();
 }
 

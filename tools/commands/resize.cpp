@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// dmchain resize: a device that can be written grows, while it is used.
+#include <memory>
+
+#include "commands/layers.hpp"
+#include "io/text.hpp"
+
+namespace dmchain::commands {
+
+void add_resize(CLI::App& app, Exit&) {
+    struct Options {
+        std::string name;
+        std::uint64_t bytes = 0;
+        bool dry_run = false;
+    };
+    auto o = std::make_shared<Options>();
+    CLI::App* c = app.add_subcommand("resize", "Make the device NAME larger");
+    c->add_option("NAME", o->name, "Name of the device")->required();
+    take_size(*c->add_option("SIZE", o->bytes, "New size, e.g. 100G; a multiple of 512")->required());
+    c->add_flag("--dry-run", o->dry_run, "Say what would be done");
+    c->callback([o] {
+        const Live device = look_at_live(o->name);
+        if (o->bytes % 512 != 0)
+            throw Error(Exit::usage, fmt::format("resize: {} bytes: expected a multiple of 512", o->bytes));
+        if (o->bytes < device.sectors * 512)
+            throw failed("{}: has {} bytes and cannot be made smaller", escaped(o->name), device.sectors * 512);
+        if (o->dry_run) {
+            fmt::print("would make /dev/mapper/{} of {} bytes {} bytes long\n", escaped(o->name), device.sectors * 512, o->bytes);
+            return;
+        }
+        dm::message(o->name, fmt::format("resize {}", o->bytes / 512));
+        dm::reload(o->name, o->bytes / 512);
+        fmt::print("/dev/mapper/{}: {}\n", escaped(o->name), human_size(o->bytes));
+    });
+}
+
+}  // namespace dmchain::commands

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// dmchain seal: a plain qcow2 image of a layer that was active, or of all frozen layers of a device.
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "commands/layers.hpp"
+#include "commands/print_json.hpp"
+#include "io/text.hpp"
+
+namespace dmchain::commands {
+
+namespace {
+
+struct Options {
+    std::string what;
+    SealHow how;
+    bool json = false;
+};
+
+nlohmann::json facts(const std::string& path, const qcow2::SealResult& r, bool dry_run) {
+    nlohmann::json j = {{"file", path},
+                        {"was_sealed", r.was_sealed},
+                        {"extended_l2", r.extended_l2},
+                        {"bytes", r.bytes}};
+    if (!r.was_sealed) {
+        j["clusters"] = r.clusters;
+        j["partial_clusters"] = r.partial;
+        j["l2_tables"] = r.tables;
+    }
+    if (dry_run) j["dry_run"] = true;
+    return j;
+}
+
+void say(const std::string& path, const qcow2::SealResult& r, bool dry_run) {
+    if (r.was_sealed)
+        fmt::print("{}: is sealed already\n", escaped(path));
+    else
+        fmt::print("{}: {} {} clusters, {} of them owned in part; {} L2 tables{}\n", escaped(path),
+                   dry_run ? "would seal" : "sealed", r.clusters, r.partial, r.tables,
+                   r.extended_l2 ? " with extended entries" : "");
+}
+
+void run(const Options& o) {
+    nlohmann::json out = nlohmann::json::array();
+    const auto report = [&](const std::string& path, const qcow2::SealResult& r) {
+        if (o.json)
+            out.push_back(facts(path, r, o.how.dry_run));
+        else
+            say(path, r, o.how.dry_run);
+    };
+    std::error_code none;
+    // A device's name has no slash. What is a file here is meant as one.
+    if (o.what.find('/') == std::string::npos && !std::filesystem::exists(o.what, none)) {
+        const Live device = look_at_live(o.what);
+        for (const Unsealed& layer : device.frozen) report(layer.path, seal_frozen(device, layer, o.how));
+    } else if (const auto device = device_of_frozen(o.what)) {
+        report(o.what, seal_frozen(device->first, device->second, o.how));
+    } else {
+        report(o.what, seal_layer(o.what, o.how));
+    }
+    if (o.json) print_json(out);
+}
+
+}  // namespace
+
+void add_seal(CLI::App& app, Exit&) {
+    auto o = std::make_shared<Options>();
+    CLI::App* c = app.add_subcommand("seal", "Make a plain qcow2 image of a layer that was active");
+    c->add_option("FILE|NAME", o->what, "The layer, or a device, all frozen layers of which are sealed")->required();
+    add_seal_options(*c, o->how);
+    c->add_flag("--dry-run", o->how.dry_run, "Say what would be done");
+    c->add_flag("--json", o->json, "Print JSON");
+    c->callback([o] { run(*o); });
+}
+
+}  // namespace dmchain::commands

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// dmchain snapshot: freezes the active layer of a device and goes on in a new one; then seals the frozen one.
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "commands/layers.hpp"
+#include "commands/print_json.hpp"
+#include "io/text.hpp"
+#include "qcow2/active.hpp"
+#include "qcow2/header_bytes.hpp"
+
+namespace dmchain::commands {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+    std::string name;
+    std::string layer;
+    std::string freeze;
+    std::string thaw;
+    SealHow how;
+    bool no_seal = false;
+    bool wait = false;
+    bool json = false;
+};
+
+// Runs a hook by the shell, which finds the device in $DMCHAIN_DEVICE.
+void hook(const char* option, const std::string& command, const std::string& name) {
+    if (command.empty()) return;
+    ::setenv("DMCHAIN_DEVICE", ("/dev/mapper/" + name).c_str(), 1);
+    std::fflush(nullptr);
+    const int status = std::system(command.c_str());
+    if (status == -1 || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        throw failed("{}: {} {} ended with status {}", escaped(name), option, in_quotes(command),
+                     status == -1 ? -1 : WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
+// Between --freeze and --thaw, whatever happens.
+class Frozen {
+public:
+    explicit Frozen(const Options& o) : o_(o) {
+        try {
+            hook("--freeze", o.freeze, o.name);
+        } catch (...) {
+            thaw_anyway();
+            throw;
+        }
+    }
+    ~Frozen() {
+        if (!thawed_) thaw_anyway();
+    }
+    Frozen(const Frozen&) = delete;
+    Frozen& operator=(const Frozen&) = delete;
+
+    void thaw() {
+        thawed_ = true;
+        hook("--thaw", o_.thaw, o_.name);
+    }
+
+private:
+    void thaw_anyway() const {
+        try {
+            hook("--thaw", o_.thaw, o_.name);
+        } catch (const Error& e) {
+            fmt::print(stderr, "dmchain: {}\n", e.what());
+        }
+    }
+    const Options& o_;
+    bool thawed_ = false;
+};
+
+void seal_now(const std::string& name, std::uint16_t id, const SealHow& how) {
+    // The chain file must not need the frozen layer's log any more.
+    dm::message(name, "commit");
+    const Live device = look_at_live(name);
+    for (const Unsealed& layer : device.frozen)
+        if (layer.id == id) seal_frozen(device, layer, how);
+}
+
+// In a process of its own; what goes wrong is in the system's log, and 'dmchain seal NAME' finishes it.
+void seal_in_background(const std::string& name, std::uint16_t id, const SealHow& how) {
+    std::fflush(nullptr);
+    const pid_t child = ::fork();
+    if (child < 0) throw failed("{}: cannot start the process that seals the layer: finish with 'dmchain seal'", escaped(name));
+    if (child != 0) return;
+    ::setsid();
+    const int null = ::open("/dev/null", O_RDWR);
+    for (int fd = 0; fd < 3; fd++) ::dup2(null, fd);
+    try {
+        seal_now(name, id, how);
+    } catch (const std::exception& e) {
+        ::openlog("dmchain", LOG_PID, LOG_DAEMON);
+        ::syslog(LOG_ERR, "sealing after a snapshot of %s: %s: finish with 'dmchain seal'", escaped(name).c_str(), e.what());
+        ::_exit(1);
+    }
+    ::_exit(0);
+}
+
+// The layer that will be active, empty.
+void make_layer(const std::string& path, const Live& device) {
+    check_layer_place(path);
+    const qcow2::Header header = qcow2::read_header(File(device.active_path), true);
+    qcow2::ActiveOptions a;
+    a.size = device.sectors * 512;
+    a.cluster_bits = device.cluster_bits;
+    a.subblock_bits = device.subblock_bits;
+    // As its neighbour names its own: a chain that can be moved stays one.
+    a.backing_name = qcow2::backing_name(path, device.active_path,
+                                         header.backing_name && !header.backing_name->starts_with('/'));
+    qcow2::make_active(path, a);
+}
+
+void run(const Options& o) {
+    const Live device = look_at_live(o.name);
+    if (o.layer.empty() && fs::is_block_file(device.active_path))
+        throw Error(Exit::usage, "snapshot: the active layer is a block device: name the next one with --layer");
+    const std::string layer =
+        o.layer.empty() ? qcow2::next_layer_name(device.active_path) : fs::absolute(o.layer).lexically_normal().string();
+    const bool seals = !o.no_seal;
+    if (o.how.dry_run) {
+        check_layer_place(layer);
+        fmt::print("would make the layer {}, let /dev/mapper/{} go on in it, and {} {}\n", escaped(layer), escaped(o.name),
+                   seals ? "seal" : "freeze", escaped(device.active_path));
+        return;
+    }
+    const bool file = !fs::is_block_file(layer);
+    make_layer(layer, device);
+    try {
+        Frozen frozen(o);
+        dm::message(o.name, "snapshot " + dm::message_word(layer));
+        frozen.thaw();
+    } catch (...) {
+        // What the device did not take over is of no use.
+        if (file && dm::status(o.name).active == std::to_string(device.active)) ::unlink(layer.c_str());
+        throw;
+    }
+    if (o.json)
+        print_json(nlohmann::json{{"device", "/dev/mapper/" + o.name},
+                                  {"layer", layer},
+                                  {"frozen", device.active_path},
+                                  {"frozen_id", device.active},
+                                  {"sealing", seals}});
+    else
+        fmt::print("/dev/mapper/{}: writes go to {}; {} is frozen{}\n", escaped(o.name), escaped(layer),
+                   escaped(device.active_path), !seals ? "" : o.wait ? " and will be sealed" : " and is being sealed");
+    if (!seals) return;
+    if (o.wait)
+        seal_now(o.name, device.active, o.how);
+    else
+        seal_in_background(o.name, device.active, o.how);
+}
+
+}  // namespace
+
+void add_snapshot(CLI::App& app, Exit&) {
+    auto o = std::make_shared<Options>();
+    CLI::App* c = app.add_subcommand("snapshot", "Freeze the state of the device NAME as a layer; writes go to a new one");
+    c->add_option("NAME", o->name, "Name of the device")->required();
+    c->add_option("--layer", o->layer, "The new layer: a file to make, or a block device (default: the active layer's "
+                                       "name with the next number)")
+        ->type_name("PATH");
+    c->add_option("--freeze", o->freeze, "Shell command that makes the guest's file systems consistent, run before")->type_name("CMD");
+    c->add_option("--thaw", o->thaw, "Shell command that lets it go on, run afterwards in any case")->type_name("CMD");
+    c->add_flag("--no-seal", o->no_seal, "Leave the frozen layer as it is; 'dmchain seal NAME' seals it later");
+    c->add_flag("--wait", o->wait, "Return when the frozen layer is sealed");
+    add_seal_options(*c, o->how);
+    c->add_flag("--dry-run", o->how.dry_run, "Say what would be done");
+    c->add_flag("--json", o->json, "Print JSON");
+    c->callback([o] { run(*o); });
+}
+
+}  // namespace dmchain::commands

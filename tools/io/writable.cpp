@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// See writable.hpp.
+#include "io/writable.hpp"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include "io/error.hpp"
+#include "io/text.hpp"
+
+namespace dmchain {
+
+std::function<void(Writable::Step, const void*, std::uint64_t, std::uint64_t)> Writable::watch;
+
+namespace {
+
+void seen(Writable::Step step, const void* data, std::uint64_t bytes, std::uint64_t offset) {
+    if (Writable::watch) Writable::watch(step, data, bytes, offset);
+}
+
+int opened(const std::string& path, int flags, const char* doing) {
+    const int fd = ::open(path.c_str(), flags | O_RDWR | O_CLOEXEC, 0644);
+    if (fd < 0) throw failed("{}: cannot {}: {}", escaped(path), doing, std::strerror(errno));
+    return fd;
+}
+
+}  // namespace
+
+Writable Writable::create(const std::string& path) { return {opened(path, O_CREAT | O_EXCL, "create"), path}; }
+
+Writable Writable::open(const std::string& path) { return {opened(path, 0, "open for writing"), path}; }
+
+Writable::Writable(int fd, std::string path) : fd_(fd), path_(std::move(path)) {
+    struct stat st {};
+    std::string why;
+    if (::flock(fd_, LOCK_EX | LOCK_NB) != 0)
+        why = errno == EWOULDBLOCK ? "another dmchain works on it: wait until it is done"
+                                   : fmt::format("cannot lock: {}", std::strerror(errno));
+    else if (::fstat(fd_, &st) != 0)
+        why = fmt::format("cannot stat: {}", std::strerror(errno));
+    else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+        why = "is neither a regular file nor a block device";
+    else if (S_ISBLK(st.st_mode) && ::ioctl(fd_, BLKGETSIZE64, &bytes_) != 0)
+        why = fmt::format("cannot get the size of the device: {}", std::strerror(errno));
+    if (!why.empty()) {
+        ::close(fd_);
+        throw failed("{}: {}", escaped(path_), why);
+    }
+    device_ = S_ISBLK(st.st_mode);
+    if (!device_) bytes_ = static_cast<std::uint64_t>(st.st_size);
+}
+
+Writable::~Writable() {
+    if (fd_ >= 0) ::close(fd_);
+}
+
+void Writable::write(const void* data, std::size_t bytes, std::uint64_t offset) {
+    seen(Step::write, data, bytes, offset);
+    const char* p = static_cast<const char*>(data);
+    while (bytes) {
+        const ssize_t n = ::pwrite(fd_, p, bytes, static_cast<off_t>(offset));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0)
+            throw failed("{}: cannot write {} bytes at offset {:#x}: {}", escaped(path_), bytes, offset,
+                         std::strerror(n ? errno : ENOSPC));
+        p += n;
+        offset += static_cast<std::uint64_t>(n);
+        bytes -= static_cast<std::size_t>(n);
+        bytes_ = std::max(bytes_, offset);
+    }
+}
+
+void Writable::write_zeroes(std::uint64_t bytes, std::uint64_t offset) {
+    const std::vector<char> zeroes(std::min<std::uint64_t>(bytes, 1u << 20));
+    for (std::uint64_t n; bytes; bytes -= n, offset += n)
+        write(zeroes.data(), n = std::min<std::uint64_t>(bytes, zeroes.size()), offset);
+}
+
+void Writable::sync() {
+    seen(Step::sync, nullptr, 0, 0);
+    if (::fsync(fd_) != 0) throw failed("{}: cannot sync: {}", escaped(path_), std::strerror(errno));
+}
+
+void Writable::resize(std::uint64_t bytes) {
+    seen(Step::resize, nullptr, bytes, 0);
+    if (::ftruncate(fd_, static_cast<off_t>(bytes)) != 0)
+        throw failed("{}: cannot set its length to {} bytes: {}", escaped(path_), bytes, std::strerror(errno));
+    bytes_ = bytes;
+}
+
+void Writable::punch(std::uint64_t offset, std::uint64_t bytes) {
+    seen(Step::punch, nullptr, bytes, offset);
+    if (::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                    static_cast<off_t>(bytes)) != 0 &&
+        errno != EOPNOTSUPP && errno != ENOSYS)
+        throw failed("{}: cannot give back {} bytes at offset {:#x}: {}", escaped(path_), bytes, offset,
+                     std::strerror(errno));
+}
+
+void sync_folder_of(const std::string& path) {
+    const std::size_t slash = path.rfind('/');
+    const std::string folder = slash == std::string::npos ? "." : slash ? path.substr(0, slash) : "/";
+    const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const bool done = fd >= 0 && ::fsync(fd) == 0;
+    const int why = errno;
+    if (fd >= 0) ::close(fd);
+    if (!done) throw failed("{}: cannot sync the folder: {}", escaped(folder), std::strerror(why));
+}
+
+}  // namespace dmchain

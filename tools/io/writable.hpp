@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// A file or block device opened for writing, by the commands that make and seal layers. One process at a time:
+// it is locked (flock) as long as it is open.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+
+namespace dmchain {
+
+class Writable {
+public:
+    // A new file. Throws failed() if there is one.
+    static Writable create(const std::string& path);
+    // What is there already. Throws failed() also if another process of this tool has it open.
+    static Writable open(const std::string& path);
+    ~Writable();
+    Writable(Writable&& o) noexcept
+        : fd_(std::exchange(o.fd_, -1)), path_(std::move(o.path_)), device_(o.device_), bytes_(o.bytes_) {}
+    Writable& operator=(Writable&&) = delete;
+
+    int fd() const { return fd_; }
+    const std::string& path() const { return path_; }
+    bool is_device() const { return device_; }
+    std::uint64_t size() const { return bytes_; }  // bytes, as of opening or the last resize()
+
+    void write(const void* data, std::size_t bytes, std::uint64_t offset);
+    void write_zeroes(std::uint64_t bytes, std::uint64_t offset);
+    void sync();  // what was written, and the file's size, are durable
+    void resize(std::uint64_t bytes);
+    // Gives the range back to the file system or the device, where that is possible; it may read anything then.
+    void punch(std::uint64_t offset, std::uint64_t bytes);
+
+    // For tests: called before each step, to look on, or to stop there.
+    enum class Step { write, sync, resize, punch };
+    static std::function<void(Step, const void* data, std::uint64_t bytes, std::uint64_t offset)> watch;
+
+private:
+    Writable(int fd, std::string path);
+
+    int fd_;
+    std::string path_;
+    bool device_ = false;
+    std::uint64_t bytes_ = 0;
+};
+
+// Makes the names in the folder of @path durable.
+void sync_folder_of(const std::string& path);
+
+}  // namespace dmchain
