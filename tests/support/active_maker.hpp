@@ -27,7 +27,7 @@ public:
     }
 
     std::string bytes;
-    const std::uint64_t cluster;
+    std::uint64_t cluster;
     std::uint64_t sequence = 1;  // of the next block
     std::uint32_t epoch = 1;
 
