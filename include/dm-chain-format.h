@@ -178,7 +178,7 @@ enum chain_layer_format { CHAIN_FORMAT_RAW = 0, CHAIN_FORMAT_QCOW2 = 1 };
 enum chain_compression { CHAIN_ZLIB = 0, CHAIN_ZSTD = 1 };
 #define CHAIN_LAYER_HAS_HEAD_CRC	1u	/* head_crc is to be compared at activation */
 #define CHAIN_LAYER_HAS_COMPRESSED	2u	/* some entry is a compressed cluster of it */
-#define CHAIN_LAYER_UNSEALED		4u	/* active, or frozen and not sealed yet: only its log knows it */
+#define CHAIN_LAYER_UNSEALED		4u	/* active, or frozen and not sealed: its log says all */
 #define CHAIN_LAYER_FLAGS		7u	/* all that this version knows */
 
 /*
@@ -235,6 +235,6 @@ struct chain_free {
 	__le64 offset;		/* bytes; bit 0 set: of the chain file */
 	__le64 bytes;
 };
-#define CHAIN_MAX_FREE	65536	/* entries; what does not fit is not used again until the index is built anew */
+#define CHAIN_MAX_FREE	65536	/* entries; what does not fit is lost until the index is built anew */
 
 #endif /* DM_CHAIN_FORMAT_H */

@@ -227,10 +227,10 @@ static inline bool chain_check_log_block(const struct chain_log_geometry *g,
 					       "at most", g->layer_bytes);
 		return true;
 	case CHAIN_LOG_RESIZE:
-		memcpy(&mask, b->body, 8);
-		if (chain_le64(mask) > CHAIN_MAX_SECTORS)
-			return chain_fault_set(f, "virtual size in sectors", AT(body), chain_le64(mask),
-					       "at most", CHAIN_MAX_SECTORS);
+		mask = chain_le64(*(const __le64 *)b->body);
+		if (mask > CHAIN_MAX_SECTORS)
+			return chain_fault_set(f, "virtual size in sectors", AT(body), mask, "at most",
+					       CHAIN_MAX_SECTORS);
 		return true;
 	case CHAIN_LOG_CLOSE:
 		if (chain_le16(close->path_bytes) < 1 ||

@@ -263,6 +263,19 @@ static int get_spare(struct chain_active *a)
 	return a->spare ? 0 : -ENOSPC;
 }
 
+void chain_log_prepare(struct chain_active *a)
+{
+	u64 left = a->log.segment + a->log.segment_bytes - a->log.next, at;
+	u32 n = CHAIN_LOG_BUFFER * CHAIN_LOG_BLOCK;
+
+	if (a->spare || left > a->log.segment_bytes / 2 || get_spare(a) || a->layer->dev)
+		return;
+	memset(a->buffer, 0, n);
+	for (at = 0; at < segment_bytes(a); at += n)
+		if (chain_write_exact(a->layer->file, a->buffer, n, a->spare + at))
+			return; /* the log's own write will tell */
+}
+
 int chain_log_append(struct chain_active *a, const struct chain_log_record *records, u32 count,
 		     enum chain_log_type last, const void *body, u32 body_bytes)
 {
@@ -274,7 +287,6 @@ int chain_log_append(struct chain_active *a, const struct chain_log_record *reco
 
 	if (WARN_ON_ONCE(count > CHAIN_LOG_BATCH))
 		return -EINVAL;
-	get_spare(a); /* without one it goes on while the segment has room */
 	do {
 		struct chain_log_block *b;
 		u32 some = min_t(u32, count, CHAIN_LOG_MAX_RECORDS);
@@ -375,8 +387,9 @@ int chain_log_replay(struct chain_active *a, const char *path,
 /* ---- Opening and closing ---- */
 
 struct chain_active *chain_active_open(struct chain_layer_open *l, const char *path,
-				       unsigned int cluster_shift, const struct chain_log_position *at,
-				       u64 next, u64 clusters, char **error)
+				       unsigned int cluster_shift,
+				       const struct chain_log_position *at, u64 next, u64 clusters,
+				       char **error)
 {
 	struct chain_log_head *head;
 	struct chain_fault fault;
@@ -402,7 +415,8 @@ struct chain_active *chain_active_open(struct chain_layer_open *l, const char *p
 		goto bad_read;
 	features = be64_to_cpup((__be64 *)(a->buffer + 72));
 	if (memcmp(a->buffer, "QFI\xfb", 4) || !(features & CHAIN_QCOW2_IN_USE)) {
-		DMERR("%s: not an active layer of a chain: its header has not the in-use bit", path);
+		DMERR("%s: not an active layer of a chain: its header has not the in-use bit",
+		      path);
 		*error = "The active layer was sealed, or is not one";
 		r = -ESTALE;
 		goto bad;
@@ -438,8 +452,8 @@ struct chain_active *chain_active_open(struct chain_layer_open *l, const char *p
 	a->end = round_down(l->bytes, 1ull << cluster_shift);
 	a->next = next ? next : a->log.segment + a->log.segment_bytes;
 	if (a->end < a->next || a->end < a->log.segment + a->log.segment_bytes) {
-		DMERR("%s: %llu bytes, the chain file counts on %llu: recover the chain", path, l->bytes,
-		      max(a->next, a->log.segment + a->log.segment_bytes));
+		DMERR("%s: %llu bytes, the chain file counts on %llu: recover the chain", path,
+		      l->bytes, max(a->next, a->log.segment + a->log.segment_bytes));
 		*error = "The active layer is shorter than it was";
 		r = -ESTALE;
 		goto bad;

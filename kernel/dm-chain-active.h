@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The active layer: its log, and which of its clusters are free. dm-chain-log.h says how it lies in the file.
+ * The active layer: its log, and which of its clusters are free. dm-chain-log.h says how it lies in
+ * the file.
  */
 #ifndef DM_CHAIN_ACTIVE_H
 #define DM_CHAIN_ACTIVE_H
@@ -42,13 +43,14 @@ struct chain_active {
 };
 
 /*
- * Opens the layer @l, which has been opened for writing, as an active layer at position @at of its log
- * (NULL: its beginning) with all free from byte @next on (0: behind the first segment). Context: process, may
- * sleep. Returns the layer or an ERR_PTR, with *@error set and logged.
+ * Opens the layer @l, which has been opened for writing, as an active layer at position @at of its
+ * log (NULL: its beginning) with all free from byte @next on (0: behind the first segment).
+ * Context: process, may sleep. Returns the layer or an ERR_PTR, with *@error set and logged.
  */
 struct chain_active *chain_active_open(struct chain_layer_open *l, const char *path,
-				       unsigned int cluster_shift, const struct chain_log_position *at,
-				       u64 next, u64 clusters, char **error);
+				       unsigned int cluster_shift,
+				       const struct chain_log_position *at, u64 next, u64 clusters,
+				       char **error);
 void chain_active_close(struct chain_active *a);
 
 /* ---- Room. Context: process, may sleep, no-I/O allocation scope. ---- */
@@ -73,20 +75,29 @@ void chain_active_each_free(struct chain_active *a, void (*fn)(void *, u64 offse
 int chain_active_flush(struct chain_active *a);
 
 /*
- * Makes all data that was written to the layer so far durable, then appends @count records, and after them a
- * block of type @last with @body (0: none), and makes these durable. Context: as above. Returns 0, or an error: the
- * log is in an unknown state then, and nothing may be appended any more.
+ * Makes all data that was written to the layer so far durable, then appends @count records, and
+ * after them a block of type @last with @body (0: none), and makes these durable. Context: as
+ * above. Returns 0, or an error: the log is in an unknown state then, and nothing may be appended
+ * any more.
  */
 int chain_log_append(struct chain_active *a, const struct chain_log_record *records, u32 count,
 		     enum chain_log_type last, const void *body, u32 body_bytes);
+
+/*
+ * Finds room for the log's next segment before it is needed, and fills it with zeroes, so that a
+ * write of the log need not wait for the file system to note down where it lies. Called when nobody
+ * waits for a commit.
+ */
+void chain_log_prepare(struct chain_active *a);
 
 /* Blocks that chain_log_append() of @count records takes at the most. */
 #define CHAIN_LOG_BUFFER 32 /* blocks */
 #define CHAIN_LOG_BATCH ((CHAIN_LOG_BUFFER - 3) * CHAIN_LOG_MAX_RECORDS)
 
 /*
- * Reads the log from a->log on and calls @fn for each block. Ends after the last valid block, with a->log behind it.
- * Returns 0, -EIO for a block that says what cannot be (logged), or what @fn returned.
+ * Reads the log from a->log on and calls @fn for each block. Ends after the last valid block, with
+ * a->log behind it. Returns 0, -EIO for a block that says what cannot be (logged), or what @fn
+ * returned.
  */
 int chain_log_replay(struct chain_active *a, const char *path,
 		     int (*fn)(void *data, const struct chain_log_block *b), void *data);

@@ -94,8 +94,8 @@ static int chain_file_read_layers(struct chain_file *cf, char **error)
 		if (le32_to_cpu(cf->layers[i].flags) & CHAIN_LAYER_UNSEALED)
 			cf->layer_bytes[id] = CHAIN_MAX_POS << SECTOR_SHIFT;
 	}
-	if (chain_file_active(cf) && (le16_to_cpu(s->active) >= ids ||
-				      !cf->layer_bytes[le16_to_cpu(s->active)])) {
+	if (chain_file_active(cf) &&
+	    (le16_to_cpu(s->active) >= ids || !cf->layer_bytes[le16_to_cpu(s->active)])) {
 		DMERR("%s: the active layer's id is %u: there is no such layer", cf->path,
 		      le16_to_cpu(s->active));
 		*error = "Chain file names an active layer that it does not have";
@@ -235,7 +235,10 @@ int chain_file_add_layer(struct chain_file *cf, const struct chain_layer *rec, c
 	cf->layer_bytes[id] = le64_to_cpu(rec->bytes);
 	if (le32_to_cpu(rec->flags) & CHAIN_LAYER_UNSEALED)
 		cf->layer_bytes[id] = CHAIN_MAX_POS << SECTOR_SHIFT;
-	/* Only then may an entry name it: pairs with nothing, entries come later by way of the writer. */
+	/*
+	 * Only then may an entry name it: pairs with nothing, entries come later by way of the
+	 * writer.
+	 */
 	smp_store_release(&cf->geometry.ids, max(cf->geometry.ids, id + 1));
 	return 0;
 }

@@ -36,8 +36,9 @@ static inline bool chain_file_active(const struct chain_file *cf)
 }
 
 /*
- * Opens and checks the chain file, for writing too if @write. Context: process, may sleep. On failure returns
- * a negative errno, sets *@error to a static text for ti->error, and has logged the place and the values.
+ * Opens and checks the chain file, for writing too if @write. Context: process, may sleep. On
+ * failure returns a negative errno, sets *@error to a static text for ti->error, and has logged the
+ * place and the values.
  */
 int chain_file_open(struct chain_file *cf, const char *path, bool write, char **error);
 void chain_file_close(struct chain_file *cf);
@@ -45,9 +46,9 @@ void chain_file_close(struct chain_file *cf);
 int chain_file_changed(const struct chain_file *cf);
 
 /*
- * Adds a layer on top: @rec (whose place of the path is filled in) and its absolute @path. Nobody may look at the
- * layer table meanwhile. The old arrays of the geometry go to @old, to be kvfree()d when no reader can have them.
- * Returns 0 or -ENOMEM.
+ * Adds a layer on top: @rec (whose place of the path is filled in) and its absolute @path. Nobody
+ * may look at the layer table meanwhile. The old arrays of the geometry go to @old, to be kvfree()d
+ * when no reader can have them. Returns 0 or -ENOMEM.
  */
 int chain_file_add_layer(struct chain_file *cf, const struct chain_layer *rec, const char *path,
 			 u64 **old);

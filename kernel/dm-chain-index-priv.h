@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The shapes of the index in memory, for the files that make it up: dm-chain-index.c (looking up, loading,
- * dropping) and dm-chain-index-write.c (changing, packing). Nobody else includes this.
+ * The shapes of the index in memory, for the files that make it up: dm-chain-index.c (looking up,
+ * loading, dropping) and dm-chain-index-write.c (changing, packing). Nobody else includes this.
  */
 #ifndef DM_CHAIN_INDEX_PRIV_H
 #define DM_CHAIN_INDEX_PRIV_H
@@ -76,7 +76,7 @@ struct chain_index_cpu {
 };
 
 struct chain_index {
-	u64 *root; /* root_count slots; written under lock, read under RCU; grows with the disk */
+	u64 *root; /* root_count slots; written under lock, read under RCU; may be exchanged */
 	u32 root_count;
 	u8 cluster_sector_shift; /* log2 sectors */
 	u8 subblock_sector_shift;
@@ -102,7 +102,7 @@ struct chain_index {
 	/* Only with an active layer; under lock. */
 	unsigned long *dirty; /* by leaf: changed since it was packed. NULL: nobody writes */
 	unsigned long *storing; /* by leaf: packed, not in the chain file yet */
-	unsigned long *dirty_middle; /* by slot of the root: changed, or not in the chain file yet */
+	unsigned long *dirty_middle; /* root_count slots; written under lock, read under RCU */
 	u64 dirty_leaves;
 	atomic64_t clusters; /* that are not HOLE */
 };
@@ -125,7 +125,9 @@ static inline u64 ptr_entry(const void *p, enum chain_kind kind)
 /* Frees what the entries of a leaf point to; returns how many bytes that was. */
 size_t chain_free_entries(const struct chain_index *ix, const u64 *e, u32 count);
 
-/* Room for @bytes below the limit, as far as there is anything to drop. Under index->lock; sleeps. */
+/*
+ * Room for @bytes below the limit, as far as there is anything to drop. Under index->lock; sleeps.
+ */
 void chain_index_make_room(struct chain_index *ix, size_t bytes);
 
 #endif /* DM_CHAIN_INDEX_PRIV_H */

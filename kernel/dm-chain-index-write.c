@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Changing the index in memory, and packing what was changed for the chain file. Called by the writer
- * (dm-chain-write.c) and by what stores the index (dm-chain-store.c); never on the hot path.
+ * Changing the index in memory, and packing what was changed for the chain file. Called by the
+ * writer (dm-chain-write.c) and by what stores the index (dm-chain-store.c); never on the hot path.
  */
 
 #include <linux/bitmap.h>
@@ -46,8 +46,8 @@ u64 chain_index_dirty(const struct chain_index *ix)
 /* ---- Making a leaf an array in memory ---- */
 
 /*
- * Gives the slot @at, whose entry stands for all of its range, a child of its own. @first: cluster; @level: of
- * the child. Children past the end of the disk are HOLE.
+ * Gives the slot @at, whose entry stands for all of its range, a child of its own. @first: cluster;
+ * @level: of the child. Children past the end of the disk are HOLE.
  */
 static int split_slot(struct chain_index *ix, u64 *at, unsigned int level, u64 first)
 {
@@ -69,6 +69,7 @@ static int split_slot(struct chain_index *ix, u64 *at, unsigned int level, u64 f
 	}
 	atomic64_add(ksize(child), &ix->bytes);
 	atomic64_inc(&ix->resident);
+	/* Readers follow it by address dependency. */
 	smp_store_release(at, ptr_entry(child, CHAIN_RESIDENT) | SLOT_USED);
 	return 0;
 }
@@ -77,8 +78,8 @@ static int split_slot(struct chain_index *ix, u64 *at, unsigned int level, u64 f
 static int spread_runs(struct chain_index *ix, u64 *at)
 {
 	struct runs *r = slot_ptr(*at);
+	u32 shift = ix->cluster_sector_shift, i, j;
 	u64 *array;
-	u32 i, j;
 
 	array = kmalloc_array(CHAIN_FANOUT, sizeof(u64), GFP_NOIO);
 	if (!array)
@@ -88,10 +89,11 @@ static int spread_runs(struct chain_index *ix, u64 *at)
 		u32 start = j;
 
 		for (; j < end; j++)
-			array[j] = chain_entry_advance(r->entry[i], (u64)(j - start)
-								    << ix->cluster_sector_shift);
+			array[j] = chain_entry_advance(r->entry[i],
+						       (u64)(j - start) << shift);
 	}
 	atomic64_add((s64)ksize(array) - (s64)ksize(r), &ix->bytes);
+	/* Readers follow it by address dependency. */
 	smp_store_release(at, ptr_entry(array, CHAIN_RESIDENT) | SLOT_USED);
 	/* What its entries point to is the array's now. */
 	chain_kfree_rcu(r);
@@ -257,8 +259,7 @@ static u64 joined(const struct chain_index *ix, const u64 *fine)
 	if (chain_entry_kind(fine[0]) > CHAIN_DATA)
 		return CHAIN_NONE;
 	for (i = 1; i < subs; i++)
-		if (fine[i] !=
-		    chain_entry_advance(fine[0], (u64)i << ix->subblock_sector_shift))
+		if (fine[i] != chain_entry_advance(fine[0], (u64)i << ix->subblock_sector_shift))
 			return CHAIN_NONE;
 	return fine[0];
 }
@@ -298,6 +299,7 @@ int chain_index_set(struct chain_index *ix, u64 cluster, unsigned int layer,
 		retire(ix, e);
 	}
 	if (chain_entry_kind(old) != CHAIN_FINE) {
+		/* Readers follow it by address dependency. */
 		smp_store_release(at, ptr_entry(fine, CHAIN_FINE));
 		retire(ix, old);
 	}
@@ -376,7 +378,10 @@ int chain_index_extend(struct chain_index *ix, u64 clusters)
 	int r;
 
 	if (cluster_count(ix)) {
-		/* An entry that stands for all of a child stands for what is behind the end, too: split it. */
+		/*
+		 * An entry that stands for all of a child stands for what is behind the end, too:
+		 * split it.
+		 */
 		r = lock_leaf(ix, cluster_count(ix) - 1, &leaf);
 		if (r)
 			return r;

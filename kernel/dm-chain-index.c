@@ -553,7 +553,8 @@ static int load_node(struct chain_index *ix, struct search *s, unsigned int leve
 	mutex_lock(&ix->lock);
 	/* An upper bound: the array, and the auxiliary words with what kmalloc rounds up. */
 	chain_index_make_room(ix, level ? sizeof(struct middle) :
-			      (CHAIN_FANOUT + 2 * (size_t)le32_to_cpu(n->aux_words)) * sizeof(u64));
+					  (CHAIN_FANOUT + 2 * (size_t)le32_to_cpu(n->aux_words)) *
+						  sizeof(u64));
 	slot = missing_slot(ix, cluster, &now);
 	if (!slot || now != level || *slot != place)
 		goto out; /* somebody else was faster, or the node above is gone */

@@ -82,23 +82,24 @@ struct chain_owned {
 };
 
 /*
- * What @layer says of @cluster. Unit: 1 << @unit_shift bytes. Context: process, may sleep, no-I/O allocation
- * scope. Returns 0, -EIO, -ENOMEM.
+ * What @layer says of @cluster. Unit: 1 << @unit_shift bytes. Context: process, may sleep, no-I/O
+ * allocation scope. Returns 0, -EIO, -ENOMEM.
  */
 int chain_index_owned(struct chain_index *index, u64 cluster, unsigned int layer,
 		      unsigned int unit_shift, struct chain_owned *out);
 
 /*
- * States that the units in @mask of @cluster are stored in @layer at @host (0: read zeroes, because @layer
- * says so). Readers see the old or the new entry of each subblock. Context as above. Returns 0, or an error,
- * and then nothing is changed.
+ * States that the units in @mask of @cluster are stored in @layer at @host (0: read zeroes, because
+ * @layer says so). Readers see the old or the new entry of each subblock. Context as above. Returns
+ * 0, or an error, and then nothing is changed.
  */
 int chain_index_set(struct chain_index *index, u64 cluster, unsigned int layer,
 		    unsigned int unit_shift, u64 host, u32 mask);
 
 /*
- * The disk is about to have @clusters, more than now: what is behind its end is HOLE. The caller raises the geometry's
- * numbers after that. Context as above. Returns 0, or an error, and then nothing is changed.
+ * The disk is about to have @clusters, more than now: what is behind its end is HOLE. The caller
+ * raises the geometry's numbers after that. Context as above. Returns 0, or an error, and then
+ * nothing is changed.
  */
 int chain_index_extend(struct chain_index *index, u64 clusters);
 

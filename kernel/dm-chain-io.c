@@ -164,7 +164,8 @@ int chain_read_sync(struct chain *c, sector_t sector, u32 sectors, void *buf)
 	int r = 0, idx;
 
 	idx = chain_srcu_lock(&c->srcu);
-	for (; sectors; sector += x.sectors, sectors -= x.sectors, buf += x.sectors << SECTOR_SHIFT) {
+	for (; sectors;
+	     sector += x.sectors, sectors -= x.sectors, buf += x.sectors << SECTOR_SHIFT) {
 		const struct chain_layer_open *l;
 		u64 pos;
 
@@ -272,8 +273,9 @@ static bool in_place(const struct chain *c, const struct chain_extent *x)
 }
 
 /*
- * Splits the bio where its data lies apart, and starts each part. The last part is the bio itself. What is left of a
- * write from the first piece on that cannot be written in place goes to the writer.
+ * Splits the bio where its data lies apart, and starts each part. The last part is the bio itself.
+ * What is left of a write from the first piece on that cannot be written in place goes to the
+ * writer.
  */
 static void chain_io_split(struct chain_io *io)
 {
@@ -287,7 +289,9 @@ static void chain_io_split(struct chain_io *io)
 		struct chain_io *now = io;
 		struct bio *part;
 
-		/* Reads hold it since they were mapped; a write might have to wait for the writer. */
+		/*
+		 * Reads hold it since they were mapped; a write might have to wait for the writer.
+		 */
 		if (write)
 			idx = chain_srcu_lock(&c->srcu);
 		r = chain_index_find(c->index, bio->bi_iter.bi_sector, bio_sectors(bio), &x);

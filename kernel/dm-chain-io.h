@@ -37,7 +37,7 @@ struct chain {
 	struct chain_layers layers;
 	struct chain_inflate *inflate; /* NULL: no layer has compressed clusters */
 	struct chain_writer *writer; /* NULL: read-only */
-	unsigned int active_id; /* whose data may be written in place; CHAIN_NO_LAYER: nobody's now */
+	unsigned int active_id; /* whose data may be written in place, or CHAIN_NO_LAYER */
 	bool uncommitted; /* the index says what the log does not say durably yet */
 	struct srcu_struct srcu; /* with a writer: held by all I/O to a place that was looked up */
 
@@ -99,15 +99,20 @@ static inline struct chain_io *chain_io_split_of(struct bio *part)
 }
 
 /*
- * As srcu_read_lock(), but may be unlocked by another task or in an interrupt: the section ends with the I/O.
+ * As srcu_read_lock(), but may be unlocked by another task or in an interrupt: the section ends
+ * with the I/O.
  */
 static inline int chain_srcu_lock(struct srcu_struct *srcu)
 {
-	return __srcu_read_lock(srcu);
+	int idx = __srcu_read_lock(srcu);
+
+	__release(srcu); /* nothing that sparse could follow */
+	return idx;
 }
 
 static inline void chain_srcu_unlock(struct srcu_struct *srcu, int idx)
 {
+	__acquire(srcu);
 	__srcu_read_unlock(srcu, idx);
 }
 
@@ -118,8 +123,8 @@ void chain_io_exit(struct chain *c);
 void chain_io_queue(struct chain *c, struct bio *bio);
 
 /*
- * Reads or writes all of @bio, as its operation says, at byte @pos of the file io->layer; then io->done, or the end
- * of io->bio. Context: process, may sleep, no-I/O allocation scope.
+ * Reads or writes all of @bio, as its operation says, at byte @pos of the file io->layer; then
+ * io->done, or the end of io->bio. Context: process, may sleep, no-I/O allocation scope.
  */
 void chain_file_io(struct chain_io *io, struct bio *bio, u64 pos);
 
@@ -127,8 +132,8 @@ void chain_file_io(struct chain_io *io, struct bio *bio, u64 pos);
 void chain_io_submit(struct chain_io *io, struct bio *bio, struct block_device *bdev, u64 pos);
 
 /*
- * Reads @sectors (within one cluster) from @sector of the disk on into @buf, and waits. Context as above; @buf
- * from kmalloc(). Returns 0 or an error.
+ * Reads @sectors (within one cluster) from @sector of the disk on into @buf, and waits. Context as
+ * above; @buf from kmalloc(). Returns 0 or an error.
  */
 int chain_read_sync(struct chain *c, sector_t sector, u32 sectors, void *buf);
 

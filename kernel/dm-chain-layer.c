@@ -148,8 +148,8 @@ static int chain_layer_check_head(const struct chain_layer_open *l, const struct
 		return r;
 	}
 	if (crc != le32_to_cpu(rec->head_crc)) {
-		DMERR("layer %u (%s): first bytes are %08x, index has %08x: create it anew",
-		      l->id, path, crc, le32_to_cpu(rec->head_crc));
+		DMERR("layer %u (%s): first bytes are %08x, index has %08x: create it anew", l->id,
+		      path, crc, le32_to_cpu(rec->head_crc));
 		*error = "A layer was modified after the index was built";
 		return -ESTALE;
 	}
@@ -175,7 +175,8 @@ static int chain_layer_open_one(struct chain_layer_open *l, struct dm_target *ti
 
 	/* O_NONBLOCK: a FIFO in a layer's place is refused, not waited for. */
 	write = chain_file_active(cf) && l->id == le16_to_cpu(cf->super->active);
-	file = filp_open(path, (write ? O_RDWR : O_RDONLY) | O_LARGEFILE | O_NOATIME | O_NONBLOCK, 0);
+	file = filp_open(path, (write ? O_RDWR : O_RDONLY) | O_LARGEFILE | O_NOATIME | O_NONBLOCK,
+			 0);
 	if (IS_ERR(file)) {
 		r = PTR_ERR(file);
 		DMERR("layer %u (%s): cannot open it: error %d", l->id, path, r);
@@ -253,7 +254,8 @@ void chain_layers_close(struct chain_layers *ls, struct dm_target *ti)
 }
 
 struct chain_layer_open *chain_layer_open_active(struct dm_target *ti, const char *path,
-						 unsigned int id, struct chain_layer *rec, char **error)
+						 unsigned int id, struct chain_layer *rec,
+						 char **error)
 {
 	struct chain_layer_open *l = kzalloc(sizeof(*l), GFP_KERNEL);
 	struct inode *inode;
@@ -400,7 +402,8 @@ int chain_layers_add(struct chain_layers *ls, struct chain_layer_open *l,
 		ls->room += 256;
 	}
 	if (l->id >= ls->ids) {
-		if (grow_array((void **)&ls->by_id, ls->ids, ids, sizeof(*ls->by_id), &old->array[1]) ||
+		if (grow_array((void **)&ls->by_id, ls->ids, ids, sizeof(*ls->by_id),
+			       &old->array[1]) ||
 		    grow_array((void **)&ls->bdev, ls->ids, ids, sizeof(*ls->bdev), &old->array[2]))
 			return -ENOMEM; /* what is longer now is no harm */
 		ls->ids = ids;

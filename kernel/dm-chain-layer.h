@@ -43,11 +43,13 @@ int chain_layers_open(struct chain_layers *ls, struct dm_target *ti, const struc
 void chain_layers_close(struct chain_layers *ls, struct dm_target *ti);
 
 /*
- * Opens the file or device at @path for writing, as an active layer with @id. Fills in @rec, but for the place of
- * the path. Context and errors as above. chain_layers_add() or chain_layer_drop() follows.
+ * Opens the file or device at @path for writing, as an active layer with @id. Fills in @rec, but
+ * for the place of the path. Context and errors as above. chain_layers_add() or chain_layer_drop()
+ * follows.
  */
 struct chain_layer_open *chain_layer_open_active(struct dm_target *ti, const char *path,
-						 unsigned int id, struct chain_layer *rec, char **error);
+						 unsigned int id, struct chain_layer *rec,
+						 char **error);
 void chain_layer_drop(struct chain_layer_open *l, struct dm_target *ti);
 
 /* Arrays that chain_layers_add() replaced: to be kvfree()d when no reader can have them. */
@@ -56,9 +58,10 @@ struct chain_layers_old {
 };
 
 /*
- * The frozen layer @l at @path was sealed: exchanges its file for one that is open for reading only, denies write
- * access, and takes down in @rec what it is now. @srcu: held by whoever may be using l->file. Context: a kernel thread
- * (the last close of the old file must not be put off). Returns 0, or an error (logged); it may be tried again.
+ * The frozen layer @l at @path was sealed: exchanges its file for one that is open for reading
+ * only, denies write access, and takes down in @rec what it is now. @srcu: held by whoever may be
+ * using l->file. Context: a kernel thread (the last close of the old file must not be put off).
+ * Returns 0, or an error (logged); it may be tried again.
  */
 int chain_layer_sealed(struct chain_layer_open *l, const char *path, struct chain_layer *rec,
 		       struct srcu_struct *srcu);

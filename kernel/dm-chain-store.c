@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Writing the index back. Nothing that the superblock in force names is ever written over: new nodes go to places
- * that are free under both copies, and what they replace becomes free when the superblock is durable.
- * Called by the writer (dm-chain-write.c), one call at a time.
+ * Writing the index back. Nothing that the superblock in force names is ever written over: new
+ * nodes go to places that are free under both copies, and what they replace becomes free when the
+ * superblock is durable. Called by the writer (dm-chain-write.c), one call at a time.
  */
 
 #include "dm-chain-store.h"
@@ -28,9 +28,9 @@ struct chain_store {
 	struct places free[CLASSES];
 	struct places replaced; /* free once the superblock is durable: class in the low 8 bits */
 	struct chain_packer packer;
-	u64 table; /* bytes: place of the layer table, and of the free list, as the superblock has them */
+	u64 table; /* bytes: where the layer table is, as the superblock has it ... */
 	u32 table_bytes;
-	u64 list;
+	u64 list; /* ... and the free list */
 	u32 list_bytes;
 	struct chain_super disk; /* as last written: what cf->super has may run ahead of it */
 };
@@ -85,7 +85,8 @@ static u64 packer_place(struct chain_packer *p, u32 bytes)
 
 static void packer_unplace(struct chain_packer *p, u64 entry)
 {
-	replaced(container_of(p, struct chain_store, packer), chain_entry_pos(entry) << SECTOR_SHIFT,
+	replaced(container_of(p, struct chain_store, packer),
+		 chain_entry_pos(entry) << SECTOR_SHIFT,
 		 (u64)chain_entry_layer(entry) << SECTOR_SHIFT);
 }
 
@@ -331,9 +332,9 @@ struct chain_store *chain_store_open(struct chain_file *cf, struct chain_active 
 	s->packer.unplace = packer_unplace;
 	s->table = le64_to_cpu(super->layer_offset);
 	/* As the tool wrote it: what is left of it beyond a power of two is not used again. */
-	s->table_bytes = rounddown_pow_of_two(le32_to_cpu(super->layer_count) *
-						      sizeof(struct chain_layer) +
-					      le32_to_cpu(super->string_bytes));
+	s->table_bytes =
+		rounddown_pow_of_two(le32_to_cpu(super->layer_count) * sizeof(struct chain_layer) +
+				     le32_to_cpu(super->string_bytes));
 	read_free_list(s, a);
 	return s;
 }

@@ -15,12 +15,13 @@
 #define DM_MSG_PREFIX "chain"
 
 #define REPLAY_DEFAULT (16ull << 20) /* bytes of log: half a million records */
-#define LOW_WATER_DEFAULT (1ull << 30) /* bytes */
-#define MAX_ZERO_SECTORS (1u << 17) /* 64 MiB: one discard or write-zeroes */
+#define LOW_WATER_DEFAULT 0x40000000ull /* bytes */
+#define MAX_ZERO_SECTORS 0x20000u /* 64 MiB: one discard or write-zeroes */
 #define INDEX_CACHE_DEFAULT (256ull << 20) /* bytes: a full 2 TiB disk in random order, nearly */
 
 /*
- * The hot path of a chain with an active layer: what that layer has is written in place. All else goes to the writer.
+ * The hot path of a chain with an active layer: what that layer has is written in place. All else
+ * goes to the writer.
  */
 static int chain_map_write(struct chain *c, struct bio *bio, struct chain_io *io)
 {
@@ -348,7 +349,8 @@ static void chain_postsuspend(struct dm_target *ti)
 }
 
 /*
- * Before the first bio. The table may have been loaded while another one was still writing: then all is opened anew.
+ * Before the first bio. The table may have been loaded while another one was still writing: then
+ * all is opened anew.
  */
 static int chain_preresume(struct dm_target *ti)
 {

@@ -2,9 +2,10 @@
 /*
  * The writer. See the header for who may do what.
  *
- * A first write goes to a free cluster of the active layer (or to the one that its cluster already has there); when
- * its data is there the index is changed and a record is noted; then the bio is completed. A commit makes the data
- * durable first and the records after it, in one write of the log, for all flushes that wait.
+ * A first write goes to a free cluster of the active layer (or to the one that its cluster already
+ * has there); when its data is there the index is changed and a record is noted; then the bio is
+ * completed. A commit makes the data durable first and the records after it, in one write of the
+ * log, for all flushes that wait.
  */
 
 #include "dm-chain-write.h"
@@ -100,7 +101,7 @@ struct chain_writer {
 	DECLARE_HASHTABLE(fresh, 8);
 	mempool_t *fresh_pool;
 	unsigned int under_way; /* I/Os that end in done */
-	struct bounce bounce[BOUNCES];
+	struct bounce *bounce[BOUNCES];
 	struct txn txn[2];
 	struct txn *open; /* collects records; the other one is being committed, or empty */
 	bool committing;
@@ -197,8 +198,8 @@ static void grow_worker(struct work_struct *work)
 
 static void retry_worker(struct work_struct *work)
 {
-	struct chain_writer *w = container_of(to_delayed_work(work), struct chain_writer,
-					      retry_timer);
+	struct chain_writer *w =
+		container_of(to_delayed_work(work), struct chain_writer, retry_timer);
 
 	atomic_set(&w->try_grow, 1);
 	chain_writer_kick(w);
@@ -287,13 +288,14 @@ static struct bounce *get_bounce(struct chain_writer *w)
 	unsigned int i;
 
 	for (i = 0; i < BOUNCES; i++)
-		if (!w->bounce[i].used)
-			return &w->bounce[i];
+		if (!w->bounce[i]->used)
+			return w->bounce[i];
 	return NULL;
 }
 
 /*
- * The first @sectors of @bio as a bio of their own, or @bio itself if that is all; NULL without memory.
+ * The first @sectors of @bio as a bio of their own, or @bio itself if that is all; NULL without
+ * memory.
  */
 static struct chain_io *split_part(struct chain_writer *w, struct bio *bio, u32 sectors)
 {
@@ -338,8 +340,9 @@ static void submit_write(struct chain_writer *w, struct chain_io *io, struct bio
 }
 
 /*
- * Writes @sectors of @io->bio, from sector @within of the unit at byte @pos of the layer on, by way of a bounce. @merge:
- * the whole unit is written, the rest of it from what it was before; @unit: its first sector of the disk.
+ * Writes @sectors of @io->bio, from sector @within of the unit at byte @pos of the layer on, by way
+ * of a bounce. @merge: the whole unit is written, the rest of it from what it was before; @unit:
+ * its first sector of the disk.
  */
 static int bounce_write(struct chain_writer *w, struct chain_io *io, struct bounce *b, u64 unit,
 			u32 within, u64 pos, bool merge)
@@ -414,8 +417,8 @@ static enum started start_piece(struct chain_writer *w, struct bio *bio, bool *a
 	if (f) {
 		owned = f->owned;
 	} else {
-		r = chain_index_owned(w->chain->index, cluster, w->active->layer->id,
-				      w->unit_shift, &owned);
+		r = chain_index_owned(w->chain->index, cluster, w->active->layer->id, w->unit_shift,
+				      &owned);
 		if (r) {
 			end_bio(bio, r);
 			*all = true;
@@ -424,8 +427,8 @@ static enum started start_piece(struct chain_writer *w, struct bio *bio, bool *a
 	}
 	if (owned.bitmap & 1u << unit) {
 		/* It has become the layer's own since it was looked up. */
-		n = min(n, run_of(owned.bitmap, unit, DIV_ROUND_UP(skew + n, us), true) * us -
-				   skew);
+		n = min(n,
+			run_of(owned.bitmap, unit, DIV_ROUND_UP(skew + n, us), true) * us - skew);
 		*all = n == bio_sectors(bio);
 		io = split_part(w, bio, n);
 		if (!io)
@@ -506,8 +509,8 @@ static void write_bio(struct chain_writer *w, struct bio *bio)
 /* ---- Discard and write-zeroes ---- */
 
 /*
- * Makes the first piece of @bio zero, as far as one cluster. Returns STARTED when that is done or under way and
- * @bio is shorter by it (*@all: it was all).
+ * Makes the first piece of @bio zero, as far as one cluster. Returns STARTED when that is done or
+ * under way and @bio is shorter by it (*@all: it was all).
  */
 static enum started zero_piece(struct chain_writer *w, struct bio *bio, bool *all)
 {
@@ -539,8 +542,8 @@ static enum started zero_piece(struct chain_writer *w, struct bio *bio, bool *al
 	if (f) {
 		owned = f->owned;
 	} else {
-		r = chain_index_owned(w->chain->index, cluster, w->active->layer->id,
-				      w->unit_shift, &owned);
+		r = chain_index_owned(w->chain->index, cluster, w->active->layer->id, w->unit_shift,
+				      &owned);
 		if (r)
 			goto failed;
 	}
@@ -626,7 +629,10 @@ static void finish(struct chain_writer *w, struct chain_io *io)
 		io->bounce->used = false;
 	if (f) {
 		if (!r) {
-			/* Before the index says so: who finds it there knows that it is not durable. */
+			/*
+			 * Before the index says so: who finds it there knows that it is not
+			 * durable.
+			 */
 			WRITE_ONCE(w->chain->uncommitted, true);
 			r = chain_index_set(w->chain->index, f->cluster, w->active->layer->id,
 					    w->unit_shift, f->owned.host, io->mask);
@@ -685,8 +691,8 @@ static void end_waiters(struct txn *t, int r)
 }
 
 /*
- * Makes @t durable, with a block of type @last behind its records, and completes who waits for it. By the
- * commit work, or by who holds the writer.
+ * Makes @t durable, with a block of type @last behind its records, and completes who waits for it.
+ * By the commit work, or by who holds the writer.
  */
 static int commit(struct chain_writer *w, struct txn *t, enum chain_log_type last, const void *body,
 		  u32 bytes)
@@ -718,8 +724,10 @@ static int commit(struct chain_writer *w, struct txn *t, enum chain_log_type las
 		w->told = true;
 		chain_store_needs_check(w->store);
 	}
-	if (!r)
+	if (!r) {
 		release_freed(w, t);
+		chain_log_prepare(a);
+	}
 	t->freed_count = 0;
 	t->count = 0;
 	t->store = false;
@@ -739,8 +747,8 @@ static void commit_worker(struct work_struct *work)
 
 static void commit_timer_worker(struct work_struct *work)
 {
-	struct chain_writer *w = container_of(to_delayed_work(work), struct chain_writer,
-					      commit_timer);
+	struct chain_writer *w =
+		container_of(to_delayed_work(work), struct chain_writer, commit_timer);
 
 	atomic_set(&w->commit_due, 1);
 	chain_writer_kick(w);
@@ -785,8 +793,7 @@ static void maybe_commit(struct chain_writer *w)
 	if (w->committing || w->held)
 		return;
 	if (!bio_list_empty(&t->waiters) || t->count > CHAIN_LOG_BATCH / 2 ||
-	    t->freed_count > CHAIN_LOG_BATCH / 2 ||
-	    (t->count && atomic_xchg(&w->commit_due, 0))) {
+	    t->freed_count > CHAIN_LOG_BATCH / 2 || (t->count && atomic_xchg(&w->commit_due, 0))) {
 		w->committing = true;
 		close_txn(w, store_due(w));
 		queue_work(w->commit_wq, &w->commit_work);
@@ -839,8 +846,7 @@ static void retry_stalled(struct chain_writer *w)
 		return;
 	if (w->no_space && (READ_ONCE(w->draining) || w->options.error_if_no_space)) {
 		while ((bio = bio_list_pop(&w->stalled))) {
-			bio->bi_status = READ_ONCE(w->requeue) ? BLK_STS_DM_REQUEUE :
-								 BLK_STS_NOSPC;
+			bio->bi_status = READ_ONCE(w->requeue) ? BLK_STS_DM_REQUEUE : BLK_STS_NOSPC;
 			bio_endio(bio);
 		}
 	} else if (atomic_xchg(&w->retry, 0)) {
@@ -914,7 +920,10 @@ void chain_write_queue(struct chain *c, struct bio *bio)
 
 /* ---- Holding the writer: messages and suspend; one at a time ---- */
 
-/* Nothing is under way when this returns, and nothing starts before release(). Waits for I/O in flight. */
+/*
+ * Nothing is under way when this returns, and nothing starts before release(). Waits for I/O in
+ * flight.
+ */
 static void hold(struct chain_writer *w)
 {
 	struct chain *c = w->chain;
@@ -1008,10 +1017,11 @@ static void free_old(struct chain *c, struct chain_layers_old *old, u64 *bytes)
 }
 
 /*
- * Opens the layer at @path, which must be an active one of this disk with an empty log unless @uuid says that
- * it is expected, and puts it on top of the layers.
+ * Opens the layer at @path, which must be an active one of this disk with an empty log unless @uuid
+ * says that it is expected, and puts it on top of the layers.
  */
-static struct chain_active *add_layer(struct chain *c, const char *path, const u8 *uuid, char **error)
+static struct chain_active *add_layer(struct chain *c, const char *path, const u8 *uuid,
+				      char **error)
 {
 	struct chain_layers_old old = {};
 	struct chain_layer_open *l;
@@ -1116,7 +1126,9 @@ int chain_writer_snapshot(struct chain *c, const char *path)
 	}
 	r = check_unused(a, path);
 	if (r) {
-		/* It stays in the table, as a layer that nothing names: the next recover drops it. */
+		/*
+		 * It stays in the table, as a layer that nothing names: the next recover drops it.
+		 */
 		chain_active_close(a);
 		goto out;
 	}
@@ -1124,7 +1136,8 @@ int chain_writer_snapshot(struct chain *c, const char *path)
 	close->path_bytes = cpu_to_le16(n);
 	memcpy(close->path, path, n);
 	hold(w);
-	r = commit_held(w, false, CHAIN_LOG_CLOSE, close, offsetof(struct chain_log_close, path) + n);
+	r = commit_held(w, false, CHAIN_LOG_CLOSE, close,
+			offsetof(struct chain_log_close, path) + n);
 	if (r) {
 		chain_active_close(a);
 	} else {
@@ -1183,7 +1196,10 @@ int chain_writer_sealed(struct chain *c, unsigned int id)
 	return chain_writer_commit(c, true);
 }
 
-/* The disk has @sectors now, more than before: in memory. What the log needs to say of its old end is noted. */
+/*
+ * The disk has @sectors now, more than before: in memory. What the log needs to say of its old end
+ * is noted.
+ */
 static int extend(struct chain *c, u64 sectors)
 {
 	struct chain_geometry *g = &c->file.geometry;
@@ -1192,8 +1208,8 @@ static int extend(struct chain *c, u64 sectors)
 
 	if (sectors < g->sectors || sectors > CHAIN_MAX_SECTORS ||
 	    chain_root_count(clusters) > CHAIN_MAX_ROOT) {
-		DMERR("%s: %llu sectors: expected %llu (it cannot shrink) to %llu", c->path, sectors,
-		      g->sectors, CHAIN_MAX_SECTORS);
+		DMERR("%s: %llu sectors: expected %llu (it cannot shrink) to %llu", c->path,
+		      sectors, g->sectors, CHAIN_MAX_SECTORS);
 		return -EINVAL;
 	}
 	r = chain_index_extend(c->index, clusters);
@@ -1228,10 +1244,13 @@ int chain_writer_resize(struct chain *c, u64 sectors)
 	hold(w);
 	r = extend(c, sectors);
 	if (!r && within) {
-		/* What a layer has in its last cluster behind the old end must not come to light. */
+		/*
+		 * What a layer has in its last cluster behind the old end must not come to light.
+		 */
 		u32 mask = mask_of(within, units - within);
 
-		r = chain_index_set(c->index, cluster, w->active->layer->id, w->unit_shift, 0, mask);
+		r = chain_index_set(c->index, cluster, w->active->layer->id, w->unit_shift, 0,
+				    mask);
 		if (!r)
 			r = chain_index_owned(c->index, cluster, w->active->layer->id,
 					      w->unit_shift, &owned);
@@ -1365,13 +1384,16 @@ static int open_buffers(struct chain_writer *w)
 	unsigned int i;
 
 	for (i = 0; i < BOUNCES; i++) {
-		w->bounce[i].data = kmalloc(1u << w->unit_shift, GFP_KERNEL);
-		if (!w->bounce[i].data)
+		w->bounce[i] = kzalloc(sizeof(*w->bounce[i]), GFP_KERNEL);
+		if (!w->bounce[i])
+			return -ENOMEM;
+		w->bounce[i]->data = kmalloc(1u << w->unit_shift, GFP_KERNEL);
+		if (!w->bounce[i]->data)
 			return -ENOMEM;
 	}
 	for (i = 0; i < ARRAY_SIZE(w->txn); i++) {
-		w->txn[i].record = kvmalloc_array(CHAIN_LOG_BATCH, sizeof(*w->txn[i].record),
-						  GFP_KERNEL);
+		w->txn[i].record =
+			kvmalloc_array(CHAIN_LOG_BATCH, sizeof(*w->txn[i].record), GFP_KERNEL);
 		w->txn[i].freed = kvmalloc_array(CHAIN_LOG_BATCH, sizeof(u64), GFP_KERNEL);
 		if (!w->txn[i].record || !w->txn[i].freed)
 			return -ENOMEM;
@@ -1422,8 +1444,8 @@ int chain_writer_open(struct chain *c, const struct chain_write_options *o, char
 	INIT_WORK(&w->grow_work, grow_worker);
 	INIT_DELAYED_WORK(&w->commit_timer, commit_timer_worker);
 	INIT_DELAYED_WORK(&w->retry_timer, retry_worker);
-	w->unit_shift = chain_unit_shift(c->file.geometry.cluster_shift,
-					 c->file.geometry.subblock_shift);
+	w->unit_shift =
+		chain_unit_shift(c->file.geometry.cluster_shift, c->file.geometry.subblock_shift);
 	r = open_buffers(w);
 	if (!r)
 		r = chain_index_make_writable(c->index);
@@ -1479,8 +1501,11 @@ void chain_writer_close(struct chain *c)
 		chain_store_close(w->store);
 	if (w->active)
 		chain_active_close(w->active);
-	for (i = 0; i < BOUNCES; i++)
-		kfree(w->bounce[i].data);
+	for (i = 0; i < BOUNCES; i++) {
+		if (w->bounce[i])
+			kfree(w->bounce[i]->data);
+		kfree(w->bounce[i]);
+	}
 	for (i = 0; i < ARRAY_SIZE(w->txn); i++) {
 		kvfree(w->txn[i].record);
 		kvfree(w->txn[i].freed);

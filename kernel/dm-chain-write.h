@@ -2,11 +2,12 @@
 /*
  * The writer of a chain with an active layer: first writes, discards, flushes, commits, snapshots.
  *
- * One thread (the work of an ordered queue) decides everything: it alone changes the index, and needs no lock
- * for its own state. A second one makes what the first hands it durable, one commit at a time.
+ * One thread (the work of an ordered queue) decides everything: it alone changes the index, and
+ * needs no lock for its own state. A second one makes what the first hands it durable, one commit
+ * at a time.
  *
- * Overwrites of what the active layer has do not come here. They hold c->srcu from the lookup to their end, so that
- * synchronize_srcu() waits for all that may still go to where something was.
+ * Overwrites of what the active layer has do not come here. They hold c->srcu from the lookup to
+ * their end, so that synchronize_srcu() waits for all that may still go to where something was.
  */
 #ifndef DM_CHAIN_WRITE_H
 #define DM_CHAIN_WRITE_H
@@ -16,8 +17,8 @@
 struct chain_writer;
 
 /*
- * Makes the chain writable: opens its active layer and brings the index up to the end of the log. Context:
- * process, may sleep. Returns 0, or an error, with *@error set and logged.
+ * Makes the chain writable: opens its active layer and brings the index up to the end of the log.
+ * Context: process, may sleep. Returns 0, or an error, with *@error set and logged.
  */
 int chain_writer_open(struct chain *c, const struct chain_write_options *o, char **error);
 /* No bio may be left. May sleep. */
@@ -26,7 +27,10 @@ void chain_writer_close(struct chain *c);
 /* Takes over @bio, whose sectors are of the virtual disk. Context: any that may queue work. */
 void chain_write_queue(struct chain *c, struct bio *bio);
 
-/* From now on bios that wait for room do so no more. @requeue: they come again later; otherwise they fail. */
+/*
+ * From now on bios that wait for room do so no more. @requeue: they come again later; otherwise
+ * they fail.
+ */
 void chain_writer_presuspend(struct chain *c, bool requeue);
 /* All bios are done: makes everything durable and writes the index back. Returns 0 or an error. */
 int chain_writer_stop(struct chain *c);
@@ -47,6 +51,7 @@ struct chain_writer_stats {
 	u64 log_bytes;
 	unsigned int active_id;
 };
+
 void chain_writer_stats(struct chain *c, struct chain_writer_stats *s);
 
 #endif /* DM_CHAIN_WRITE_H */

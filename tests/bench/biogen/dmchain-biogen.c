@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A bio generator: what I/O costs inside the kernel, which a program cannot see (on User Mode
- * Linux a system call costs more than the whole path below it).
+ * A bio generator: what I/O costs inside the kernel, which a program cannot see (on User Mode Linux
+ * a system call costs more than the whole path below it).
  *
- *	echo "DEVICE BIOS BYTES SEED DEPTH SIZE [read|write|flush]" > /sys/module/dmchain_biogen/parameters/run
+ *	echo "DEVICE BIOS BYTES SEED DEPTH SIZE [read|write|flush]" >
+ *		/sys/module/dmchain_biogen/parameters/run
  *	cat /sys/module/dmchain_biogen/parameters/run
  *
- * submits BIOS reads (or writes) of SIZE bytes (4096 to 4 MiB, a power of two) in the first BYTES bytes of
- * DEVICE, at most DEPTH at a time, and shows the nanoseconds for each. SEED draws the places,
- * multiples of SIZE; 0: one after the other. With "flush" DEPTH threads write, and each waits for
- * its write, flushes, and waits, before it goes on. Places are drawn and memory is allocated before
- * the clock starts.
+ * submits BIOS reads (or writes) of SIZE bytes (4096 to 4 MiB, a power of two) in the first BYTES
+ * bytes of DEVICE, at most DEPTH at a time, and shows the nanoseconds for each. SEED draws the
+ * places, multiples of SIZE; 0: one after the other. With "flush" DEPTH threads write, and each
+ * waits for its write, flushes, and waits, before it goes on. Places are drawn and memory is
+ * allocated before the clock starts.
  */
 #include <linux/bio.h>
 #include <linux/blkdev.h>
@@ -270,7 +271,7 @@ static int run_get(char *buffer, const struct kernel_param *kp)
 
 static const struct kernel_param_ops run_ops = { .set = run_set, .get = run_get };
 module_param_cb(run, &run_ops, NULL, 0600);
-MODULE_PARM_DESC(run, "DEVICE BIOS BYTES SEED DEPTH SIZE [read|write|flush]: starts a run; reads as ns for each bio");
+MODULE_PARM_DESC(run, "DEVICE BIOS BYTES SEED DEPTH SIZE [OP]: starts a run; reads as ns for each");
 
 MODULE_DESCRIPTION("bio generator of dm-chain's benchmarks");
 MODULE_AUTHOR("dm-chain developers");
