@@ -102,7 +102,7 @@ struct chain_index {
 	/* Only with an active layer; under lock. */
 	unsigned long *dirty; /* by leaf: changed since it was packed. NULL: nobody writes */
 	unsigned long *storing; /* by leaf: packed, not in the chain file yet */
-	unsigned long *dirty_middle; /* root_count slots; written under lock, read under RCU */
+	unsigned long *dirty_middle; /* by root slot: changed, or not stored yet */
 	u64 dirty_leaves;
 	atomic64_t clusters; /* that are not HOLE */
 };
