@@ -16,9 +16,9 @@ using dmchain::test::Folder;
 
 namespace {
 
-std::string message_of(const std::string& path) {
+std::string message_of(const std::string& path, bool open = true) {
     try {
-        File f(path);
+        open ? File(path).identity() : dmchain::identity_of(path);
     } catch (const Error& e) {
         CHECK(e.code() == Exit::failed);
         return e.what();
@@ -61,4 +61,22 @@ TEST_CASE("file: what is not a file is refused without being opened") {
     CHECK(message_of("/dev/null") == "/dev/null: is a character device, expected a regular file or a block device");
     CHECK(message_of(folder.path() + "/no") == folder.path() + "/no: cannot open: No such file or directory");
     CHECK(message_of("") == ": cannot open: No such file or directory");
+}
+
+TEST_CASE("file: who it is can be told without opening it") {
+    Folder folder;
+    folder.write("data", "0123456789");
+    REQUIRE(::symlink("data", (folder.path() + "/link").c_str()) == 0);
+    const dmchain::Identity opened = File(folder.path() + "/link").identity();
+    const dmchain::Identity seen = dmchain::identity_of(folder.path() + "/link");
+    CHECK(seen.same_file(opened));
+    CHECK(seen.bytes == 10);
+    CHECK(seen.mtime_sec == opened.mtime_sec);
+    CHECK(seen.mtime_nsec == opened.mtime_nsec);
+    // What is none is refused in the same words.
+    const std::string fifo = folder.path() + "/fifo";
+    REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
+    for (const std::string& path : {fifo, folder.path(), std::string("/dev/null"), folder.path() + "/no", std::string()})
+        CHECK(message_of(path, false) == message_of(path));
+    CHECK(message_of(fifo, false) != "opened");
 }

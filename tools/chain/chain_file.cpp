@@ -126,8 +126,7 @@ void ChainFile::verify_index() const {
 void ChainFile::verify_layers() const {
     for (const auto& l : layers_) {
         const std::string name = path(l);
-        const File now{name};
-        const Identity& who = now.identity();
+        const Identity who = identity_of(name);
         const char* what = nullptr;
         std::string found, expected;
         const auto differs = [&](const char* of, std::uint64_t is, std::uint64_t was) {
@@ -147,7 +146,7 @@ void ChainFile::verify_layers() const {
         if (!what && sealed && chain_le32(l.flags) & CHAIN_LAYER_HAS_HEAD_CRC) {
             std::array<std::byte, 4096> head{};
             const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(head.size(), who.bytes));
-            now.read(head.data(), n, 0);
+            File{name}.read(head.data(), n, 0);
             differs("checksum of its beginning", chain_crc32c_more(0, head.data(), n), chain_le32(l.head_crc));
         }
         if (what)

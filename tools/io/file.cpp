@@ -24,6 +24,18 @@ std::string reason() { return std::strerror(errno); }
 
 std::string link_of(int fd) { return fmt::format("/proc/self/fd/{}", fd); }
 
+Identity identity_from(const struct stat& st) {
+    Identity i;
+    i.block_device = S_ISBLK(st.st_mode);
+    i.device = st.st_dev;
+    i.inode = st.st_ino;
+    i.special = i.block_device ? st.st_rdev : 0;
+    i.bytes = static_cast<std::uint64_t>(st.st_size);
+    i.mtime_sec = st.st_mtim.tv_sec;
+    i.mtime_nsec = static_cast<std::uint32_t>(st.st_mtim.tv_nsec);
+    return i;
+}
+
 }  // namespace
 
 Place::Place(const std::string& path) : fd_(::open(path.c_str(), O_PATH | O_CLOEXEC)) {
@@ -71,19 +83,12 @@ File::~File() {
 void File::identify() {
     struct stat st {};
     if (::fstat(fd_, &st) != 0) throw failed("{}: cannot stat: {}", escaped(path_), reason());
-    identity_.block_device = S_ISBLK(st.st_mode);
-    identity_.device = st.st_dev;
-    identity_.inode = st.st_ino;
-    identity_.special = identity_.block_device ? st.st_rdev : 0;
-    identity_.mtime_sec = st.st_mtim.tv_sec;
-    identity_.mtime_nsec = static_cast<std::uint32_t>(st.st_mtim.tv_nsec);
+    identity_ = identity_from(st);
     if (identity_.block_device) {
         std::uint64_t bytes = 0;
         if (::ioctl(fd_, BLKGETSIZE64, &bytes) != 0)
             throw failed("{}: cannot get the size of the device: {}", escaped(path_), reason());
         identity_.bytes = bytes;
-    } else {
-        identity_.bytes = static_cast<std::uint64_t>(st.st_size);
     }
 }
 
@@ -114,6 +119,12 @@ void File::read(void* buffer, std::size_t bytes, std::uint64_t offset) const {
 void File::read_padded(void* buffer, std::size_t bytes, std::uint64_t offset) const {
     std::size_t n = read_up_to_end(buffer, bytes, offset);
     std::memset(static_cast<char*>(buffer) + n, 0, bytes - n);
+}
+
+Identity identity_of(const std::string& path) {
+    struct stat st {};
+    if (::stat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode)) return identity_from(st);
+    return File(path).identity();  // a device, or what is wrong
 }
 
 void allow_open_files(std::uint64_t files) {

@@ -79,6 +79,10 @@ private:
     Identity identity_;
 };
 
+// Of the file or block device that has the path now. A regular file is not opened, whether or not it could be read:
+// this is for looking at a thousand of them. Throws failed() as File(path) does if there is nothing, or something else.
+Identity identity_of(const std::string& path);
+
 // Raises the limit of open files so that @files more than now can be opened; throws failed() with the limit
 // that stands in the way.
 void allow_open_files(std::uint64_t files);
