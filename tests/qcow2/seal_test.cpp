@@ -10,6 +10,7 @@
 #include "qcow2/check.hpp"
 #include "qcow2/reader.hpp"
 #include "qcow2/seal.hpp"
+#include "qcow2/unseal.hpp"
 #include "support/random_layer.hpp"
 
 namespace dmchain::test {
@@ -47,6 +48,15 @@ std::string error_of(const std::string& path, const SealOptions& o = {}) {
         seal(path, o);
     } catch (const Error& e) {
         return fmt::format("{} {}", static_cast<int>(e.code()), e.what());
+    }
+    return "";
+}
+
+std::string error_of_unseal(const std::string& path, unsigned bits, unsigned units) {
+    try {
+        unseal(path, bits, units);
+    } catch (const Error& e) {
+        return e.what();
     }
     return "";
 }
@@ -224,6 +234,112 @@ TEST_CASE("sealing that is cut off at any step leaves the layer or the image, an
     }
     CHECK(in_use > 20);
     CHECK(sealed > 10);
+}
+
+TEST_CASE("a sealed layer becomes active again as it was, and can be sealed again") {
+    for (std::uint64_t seed = 1; seed <= 20; seed++) {
+        CAPTURE(seed);
+        Folder folder;
+        const RandomLayerOptions o = options_of(seed * 3 + 1);
+        if (o.bits < 14) continue;  // filled when it is sealed
+        const unsigned units = std::max(o.subblock_bits, o.bits - 5);
+        const RandomLayer layer(folder, "layer.qcow2", seed, o);
+        const std::uint64_t clusters = Log(File(layer.path), o.bits).clusters().size();
+        seal(layer.path, {});
+        const std::uint64_t size = std::filesystem::file_size(layer.path);
+        unseal(layer.path, o.bits, units);
+        CHECK(is_in_use(File(layer.path)));
+        const Log log(File(layer.path), o.bits);
+        CHECK(log.clusters().size() == clusters);
+        CHECK(log.size() == layer.disk.size());
+        CHECK(std::filesystem::file_size(layer.path) == std::max(size, log.end()));
+        REQUIRE((read_all(layer.path) == layer.disk));
+        CHECK(error_of_unseal(layer.path, o.bits, units).ends_with(": is in use already: go on with it with 'dmchain recover'"));
+        seal(layer.path, {});
+        require_image(folder, layer.path, layer.disk);
+    }
+}
+
+TEST_CASE("becoming active again that is cut off leaves one or the other") {
+    std::uint64_t in_use = 0, sealed = 0;
+    for (std::uint64_t seed = 1; seed <= 6; seed++) {
+        Folder folder;
+        RandomLayerOptions o;
+        o.operations = 30;
+        const RandomLayer layer(folder, "layer.qcow2", seed, o);
+        seal(layer.path, {});
+        must("cp " + layer.path + " " + (folder / "copy"));
+        gen::Prng random(seed);
+        bool whole = false;
+        for (std::uint64_t step = 0; !whole; step++) {
+            CAPTURE(seed);
+            CAPTURE(step);
+            must("cp " + (folder / "copy") + " " + layer.path);
+            {
+                Disk disk(layer.path, step);
+                try {
+                    unseal(layer.path, 16, 12);
+                    whole = true;
+                } catch (const Cut&) {
+                }
+                disk.lose(random);
+            }
+            if (is_in_use(File(layer.path))) {
+                in_use++;
+                seal(layer.path, {});
+            } else {
+                sealed++;
+            }
+            require_image(folder, layer.path, layer.disk);
+        }
+    }
+    CHECK(in_use > 6);
+    CHECK(sealed > 20);
+}
+
+TEST_CASE("a large layer's log goes on in a second segment when it becomes active again") {
+    Folder folder;
+    const std::uint64_t clusters = 60000;
+    make_active(folder / "layer.qcow2", {clusters * 65536, 16, 12, "base.qcow2"});
+    must("qemu-img create -q -f qcow2 " + (folder / "base.qcow2") + " 1G");
+    ActiveMaker m(folder.read("layer.qcow2"), 16);
+    const std::uint64_t segment = m.grow(64);
+    m.next(segment, 64 * 65536);
+    std::vector<ActiveMaker::Record> some;
+    for (std::uint64_t c = 0; c < clusters; c++) {
+        some.push_back({c, 0, c % 3 == 0 ? 5ull << 32 : 0xffffull << 32});
+        if (some.size() == 169 || c + 1 == clusters) m.records(std::exchange(some, {}));
+    }
+    folder.write("layer.qcow2", m.bytes);
+    const auto before = Log(File(folder / "layer.qcow2"), 16).clusters();
+    CHECK(before.size() == clusters);
+    seal(folder / "layer.qcow2", {});
+    CHECK(run("qemu-img check " + (folder / "layer.qcow2")).status == 0);
+    unseal(folder / "layer.qcow2", 16, 12);
+    const Log log(File(folder / "layer.qcow2"), 16);
+    CHECK(log.segments().size() == 2);
+    REQUIRE(log.clusters().size() == clusters);
+    bool same = true;
+    for (std::size_t i = 0; i < clusters; i++) same &= log.clusters()[i].bitmap == before[i].bitmap;
+    CHECK(same);
+}
+
+TEST_CASE("what cannot become active again is refused") {
+    Folder folder;
+    RandomLayer layer(folder, "layer.qcow2", 3, {});
+    seal(layer.path, {});
+    CHECK(error_of_unseal(folder / "base.qcow2", 16, 12) ==
+          (folder / "base.qcow2") + ": was not sealed by dm-chain, or was written to by another program since: writes need a new layer "
+                                    "on top; leave out --in-place");
+    CHECK(error_of_unseal(layer.path, 16, 11) ==
+          layer.path + ": has clusters of 65536 bytes and units of 4096, the chain needs 65536 and 2048: writes need a new layer on top; "
+                       "leave out --in-place");
+    must("qemu-img create -q -f qcow2 -F qcow2 -b " + layer.path + " " + (folder / "above.qcow2"));
+    const Ran qemu = run("qemu-io -f qcow2 -r -c 'sleep 60000' " + layer.path + " & qemu=$!; sleep 1; " + dmchain() + " seal " + layer.path +
+                         "; kill $qemu");
+    CHECK(qemu.out.find(layer.path + ": is open in QEMU: stop that first") != std::string::npos);
+    must("qemu-io -f qcow2 -c 'write -q -P 9 0 512' " + layer.path);
+    CHECK(error_of_unseal(layer.path, 16, 12).find("was written to by another program since") != std::string::npos);
 }
 
 TEST_CASE("what cannot be sealed is refused") {

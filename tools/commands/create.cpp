@@ -6,12 +6,16 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "chain/builder.hpp"
 #include "commands/layers.hpp"
 #include "commands/open_chain.hpp"
 #include "commands/print_json.hpp"
 #include "dm/device.hpp"
 #include "io/text.hpp"
 #include "qcow2/active.hpp"
+#include "qcow2/unseal.hpp"
+
+#include "dm-chain-log.h"
 
 namespace dmchain::commands {
 
@@ -24,6 +28,7 @@ struct Options {
     std::string layer;
     std::optional<std::uint64_t> index_cache;
     bool read_only = false;
+    bool in_place = false;
     bool dry_run = false;
     bool json = false;
 };
@@ -31,7 +36,7 @@ struct Options {
 // @layer: the new active layer, or "".
 void say_what_would_be_done(const Options& o, const std::string& path, const std::string& layer) {
     const qcow2::Chain chain(o.image.image, o.image.chain);
-    std::size_t files = layer.empty() ? 0 : 1;
+    std::size_t files = layer.empty() || o.in_place ? 0 : 1;
     for (const auto& l : chain.layers()) files += l->data_file() ? 2 : 1;
     if (o.json) {
         const nlohmann::json out = {{"dry_run", true},
@@ -42,7 +47,10 @@ void say_what_would_be_done(const Options& o, const std::string& path, const std
                                     {"active", layer.empty() ? nlohmann::json(nullptr) : nlohmann::json(layer)}};
         print_json(out);
     } else {
-        if (!layer.empty()) fmt::print("would make the layer {}\n", escaped(layer));
+        if (o.in_place)
+            fmt::print("would go on in {}\n", escaped(layer));
+        else if (!layer.empty())
+            fmt::print("would make the layer {}\n", escaped(layer));
         fmt::print("would build {} from {} files and create /dev/mapper/{} of {} bytes\n", escaped(path), files,
                    escaped(o.name), chain.virtual_size());
     }
@@ -83,7 +91,34 @@ void create_writable(const Options& o, const std::string& path, const std::strin
     }
 }
 
+// Units of a layer on top of @chain, which does not count itself.
+std::uint32_t unit_bits(const qcow2::Chain& chain) {
+    const auto subblock = std::min<unsigned>(CHAIN_MAX_SUBBLOCK_SHIFT, static_cast<unsigned>(__builtin_ctz(chain.unit())));
+    return chain_unit_shift(chain::index_cluster_bits, subblock);
+}
+
+// From a chain whose top was sealed here to a device that goes on in it.
+void create_in_place(const Options& o, const std::string& path) {
+    check_chain_file_place(path);
+    {
+        const qcow2::Chain chain(o.image.image, o.image.chain);
+        if (!chain.virtual_size()) throw empty_disk(o.image.image);
+        qcow2::require_sealed(o.image.image, chain.top().image()->header(), chain::index_cluster_bits, unit_bits(chain));
+        qcow2::unseal(o.image.image, chain::index_cluster_bits, unit_bits(chain));
+    }
+    try {
+        ImageOptions top = o.image;
+        top.chain.in_use = true;
+        build_chain_file(top, path, true);
+        create_device(o.name, open_for_device(path), o.index_cache, o.json);
+    } catch (const Error& e) {
+        throw Error(e.code(), fmt::format("{}: IMAGE is in use now: 'dmchain seal' makes it what it was", e.what()));
+    }
+}
+
 void run(const Options& o) {
+    if (o.in_place && (o.read_only || !o.layer.empty()))
+        throw Error(Exit::usage, "create: --in-place excludes --read-only and --layer");
     if (o.read_only && !o.layer.empty()) throw Error(Exit::usage, "create: --layer and --read-only exclude each other");
     if (!o.read_only && o.image.chain.snapshot)
         throw Error(Exit::usage, "create: no layer can stand on an internal snapshot: give --read-only with --snapshot");
@@ -91,14 +126,21 @@ void run(const Options& o) {
     if (dm::exists(o.name))
         throw failed("{}: there is such a device already: 'dmchain remove' it, or choose another name", escaped(o.name));
     const std::string path = o.chain_file.empty() ? chain_file_beside(o.image.image, o.name) : o.chain_file;
-    const std::string layer = o.read_only ? "" : layer_of(o);
+    const std::string layer = o.read_only ? "" : o.in_place ? Place(o.image.image).path() : layer_of(o);
     if (o.dry_run) {
         check_chain_file_place(path);
-        if (!o.read_only) check_layer_place(layer);
+        if (o.in_place) {
+            const qcow2::Chain chain(o.image.image, o.image.chain);
+            qcow2::require_sealed(o.image.image, chain.top().image()->header(), chain::index_cluster_bits, unit_bits(chain));
+        } else if (!o.read_only) {
+            check_layer_place(layer);
+        }
         say_what_would_be_done(o, path, layer);
     } else if (o.read_only) {
         build_chain_file(o.image, path);
         create_device(o.name, open_for_device(path), o.index_cache, o.json);
+    } else if (o.in_place) {
+        create_in_place(o, path);
     } else {
         create_writable(o, path, layer);
     }
@@ -115,6 +157,8 @@ void add_create(CLI::App& app, Exit&) {
     c->add_option("--layer", o->layer, "Where writes go: a file to make, or a block device (default: IMAGE's name with the "
                                        "next number)")
         ->type_name("PATH");
+    c->add_flag("--in-place", o->in_place,
+                "Writes go to IMAGE itself, if it was the last layer that dm-chain sealed and nobody wrote to it since");
     c->add_option("--chain", o->chain_file, "Where the chain file goes (default: NAME.chain beside IMAGE)")
         ->type_name("FILE");
     add_cache_option(*c, o->index_cache);

@@ -15,7 +15,7 @@ class Writable {
 public:
     // A new file. Throws failed() if there is one.
     static Writable create(const std::string& path);
-    // What is there already. Throws failed() also if another process of this tool has it open.
+    // What is there already. Throws failed() also if another process of this tool, or QEMU, has it open.
     static Writable open(const std::string& path);
     ~Writable();
     Writable(Writable&& o) noexcept
