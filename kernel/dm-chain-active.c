@@ -15,7 +15,8 @@
 
 #define DM_MSG_PREFIX "chain"
 
-#define GROW_STEP (64ull << 20) /* bytes, by which a file grows ahead of need */
+#define GROW_MIN (8ull << 20) /* bytes, by which a file grows ahead of need: half of what it has */
+#define GROW_MAX (64ull << 20)
 #define SEGMENT (4ull << 20) /* bytes of a new segment of the log, at least 4 clusters */
 #define PAGE_BITS (PAGE_SIZE * 8)
 
@@ -130,19 +131,26 @@ void chain_active_take(struct chain_active *a, u64 host)
 	take(a, host, 1ull << a->geometry.cluster_shift);
 }
 
+u64 chain_active_step(const struct chain_active *a)
+{
+	u64 step = max_t(u64, clamp(a->end / 2, GROW_MIN, GROW_MAX), 2 * segment_bytes(a));
+
+	return round_up(step, 1ull << a->geometry.cluster_shift);
+}
+
 int chain_active_grow(struct chain_active *a)
 {
-	u64 step = max_t(u64, GROW_STEP, 2 * segment_bytes(a));
+	u64 step = chain_active_step(a);
 	int r;
 
 	if (a->fixed)
 		return -ENOSPC;
 	/* Less, when the file system has not so much left. */
-	for (; step >= 1ull << a->geometry.cluster_shift; step /= 2) {
+	for (;; step = round_up(step / 2, 1ull << a->geometry.cluster_shift)) {
 		r = vfs_fallocate(a->layer->file, 0, a->end, step);
 		if (r == -EOPNOTSUPP)
 			r = vfs_truncate(&a->layer->file->f_path, a->end + step);
-		if (r != -ENOSPC && r != -EDQUOT)
+		if ((r != -ENOSPC && r != -EDQUOT) || step == 1ull << a->geometry.cluster_shift)
 			break;
 	}
 	if (r)

@@ -63,6 +63,8 @@ u64 chain_active_get(struct chain_active *a);
 void chain_active_put(struct chain_active *a, u64 host);
 /* Replay found the cluster at byte @host in use. */
 void chain_active_take(struct chain_active *a, u64 host);
+/* Bytes by which the file grows next. */
+u64 chain_active_step(const struct chain_active *a);
 /* Makes the file longer, by a large step. Returns 0, -ENOSPC, or another error. */
 int chain_active_grow(struct chain_active *a);
 /* Calls @fn for each stretch of free clusters below the end. */

@@ -89,8 +89,7 @@ static int spread_runs(struct chain_index *ix, u64 *at)
 		u32 start = j;
 
 		for (; j < end; j++)
-			array[j] = chain_entry_advance(r->entry[i],
-						       (u64)(j - start) << shift);
+			array[j] = chain_entry_advance(r->entry[i], (u64)(j - start) << shift);
 	}
 	atomic64_add((s64)ksize(array) - (s64)ksize(r), &ix->bytes);
 	/* Readers follow it by address dependency. */

@@ -32,6 +32,7 @@ struct chain_store {
 	u32 table_bytes;
 	u64 list; /* ... and the free list */
 	u32 list_bytes;
+	bool root_replaced; /* by what is packed; said once */
 	struct chain_super disk; /* as last written: what cf->super has may run ahead of it */
 };
 
@@ -243,8 +244,9 @@ int chain_store_write(struct chain_store *s, struct chain_index *index, struct c
 	u32 i;
 	int r = 0;
 
-	if (chain_entry_kind(le64_to_cpu(super->root)) == CHAIN_NODE)
+	if (!s->root_replaced && chain_entry_kind(le64_to_cpu(super->root)) == CHAIN_NODE)
 		packer_unplace(&s->packer, le64_to_cpu(super->root));
+	s->root_replaced = true;
 	list_for_each_entry(n, &s->packer.nodes, list) {
 		r = chain_write_exact(s->cf->file, n->node, n->bytes, n->offset);
 		if (r)
@@ -289,13 +291,13 @@ int chain_store_write(struct chain_store *s, struct chain_index *index, struct c
 	for (i = 0; i < s->replaced.count; i++)
 		push(&s->free[s->replaced.offset[i] & 255], s->replaced.offset[i] >> 8);
 	s->replaced.count = 0;
+	s->root_replaced = false;
 	drop_nodes(s);
 	chain_index_stored(index);
 	return 0;
 
 bad:
-	DMERR("%s: cannot write the index back: error %d", s->cf->path, r);
-	drop_nodes(s);
+	DMERR_LIMIT("%s: cannot write the index back: error %d", s->cf->path, r);
 	return r;
 }
 

@@ -24,7 +24,8 @@ int chain_store_pack(struct chain_store *s, struct chain_index *index);
 
 /*
  * Writes what was packed, the layer table if @layers, and the superblock with the active layer's id
- * and @log. Context: process, sleeps, no-I/O allocation scope. Returns 0, or an error: as above.
+ * and @log. Context: process, sleeps, no-I/O allocation scope. Returns 0; -ENOSPC or
+ * -EDQUOT: to be called again with the same @log when there is room; or an error: as above.
  */
 int chain_store_write(struct chain_store *s, struct chain_index *index, struct chain_active *a,
 		      const struct chain_log_position *log, bool layers);

@@ -28,7 +28,6 @@
 #define BOUNCES 8 /* units that can be merged at a time */
 #define COMMIT_SECONDS 5 /* records wait no longer for a flush */
 #define RETRY_SECONDS 1 /* between attempts to get more room */
-#define GROW_BELOW (32ull << 20) /* bytes of room */
 #define DIRTY_LEAVES 2048 /* of 4 KiB each: then the index is written back */
 
 enum writer_mode { MODE_RW, MODE_RO, MODE_FAIL };
@@ -69,6 +68,8 @@ struct chain_writer {
 	enum writer_mode mode;
 	unsigned int unit_shift; /* log2 bytes */
 	u64 replay_from; /* a->log_blocks when the index was last written back */
+	struct chain_log_position packed; /* of the log: what the packed index says */
+	bool packed_waits; /* for room in the chain file */
 
 	struct workqueue_struct *wq; /* ordered: the writer */
 	struct workqueue_struct *commit_wq; /* ordered: what blocks for long */
@@ -219,7 +220,7 @@ static u64 get_cluster(struct chain_writer *w)
 
 	if (w->active->fixed)
 		note_low_water(w, left < w->options.low_water);
-	else if (left < GROW_BELOW && !w->growing && !w->grow_failed)
+	else if (left < chain_active_step(w->active) / 2 && !w->growing && !w->grow_failed)
 		grow(w);
 	if (host) {
 		w->no_space = false;
@@ -691,6 +692,24 @@ static void end_waiters(struct txn *t, int r)
 }
 
 /*
+ * Writes back what was packed. Without room in the chain file it is tried again with the next
+ * commit.
+ */
+static void write_back(struct chain_writer *w)
+{
+	int r = chain_store_write(w->store, w->chain->index, w->active, &w->packed,
+				  w->chain->layers_changed);
+
+	w->packed_waits = r == -ENOSPC || r == -EDQUOT;
+	if (r && !w->packed_waits)
+		degrade(w, MODE_RO, "cannot write the index back", r);
+	if (r)
+		return;
+	w->chain->layers_changed = false;
+	w->replay_from = w->active->log_blocks;
+}
+
+/*
  * Makes @t durable, with a block of type @last behind its records, and completes who waits for it.
  * By the commit work, or by who holds the writer.
  */
@@ -710,16 +729,10 @@ static int commit(struct chain_writer *w, struct txn *t, enum chain_log_type las
 	}
 	end_waiters(t, r);
 	w->commits++;
-	if (!r && t->store) {
-		int e = chain_store_write(w->store, w->chain->index, a, &a->log,
-					  w->chain->layers_changed);
-
-		if (e)
-			degrade(w, MODE_RO, "cannot write the index back", e);
-		else
-			w->chain->layers_changed = false;
-		w->replay_from = a->log_blocks;
-	}
+	if (!r && t->store)
+		w->packed = a->log;
+	if (!r && (t->store || w->packed_waits))
+		write_back(w);
 	if (w->needs_check && !w->told) {
 		w->told = true;
 		chain_store_needs_check(w->store);
@@ -769,7 +782,7 @@ static struct txn *close_txn(struct chain_writer *w, bool store)
 	struct txn *t = w->open;
 
 	w->open = t == &w->txn[0] ? &w->txn[1] : &w->txn[0];
-	if (store) {
+	if (store && !w->packed_waits) {
 		int r = chain_store_pack(w->store, w->chain->index);
 
 		if (r)
@@ -970,7 +983,11 @@ int chain_writer_commit(struct chain *c, bool store)
 	int r;
 
 	hold(w);
+	if (w->packed_waits) /* first what is old, then what is new */
+		commit_held(w, false, 0, NULL, 0);
 	r = commit_held(w, store, 0, NULL, 0);
+	if (!r && store && (w->packed_waits || w->mode != MODE_RW))
+		r = w->packed_waits ? -ENOSPC : -EIO;
 	release(w);
 	return r;
 }
@@ -1114,8 +1131,12 @@ int chain_writer_snapshot(struct chain *c, const char *path)
 	close = kzalloc(sizeof(*close), GFP_KERNEL);
 	if (!close)
 		return -ENOMEM;
-	if (w->mode != MODE_RW) {
-		r = -EROFS;
+	if (w->mode != MODE_RW || w->packed_waits) {
+		/* What was packed belongs to this layer's log. */
+		r = w->packed_waits ? -ENOSPC : -EROFS;
+		DMERR("snapshot %s: %s", path,
+		      w->packed_waits ? "no room for the index in the chain file" :
+					"the device is read-only");
 		goto out;
 	}
 	a = add_layer(c, path, NULL, &error);
