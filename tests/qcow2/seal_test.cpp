@@ -260,6 +260,28 @@ TEST_CASE("a sealed layer becomes active again as it was, and can be sealed agai
     }
 }
 
+TEST_CASE("a sealed layer keeps its unit, as long as what it says is true") {
+    Folder folder;
+    RandomLayer layer(folder, "layer.qcow2", 3, {});
+    seal(layer.path, {});
+    const auto unit = [&] { return Chain(layer.path, {}).top().unit(); };
+    REQUIRE(Chain(layer.path, {}).top().image()->header().extended_l2());
+    CHECK(unit() == 4096);
+    std::string bytes = folder.read("layer.qcow2");
+    const std::size_t extension = bytes.find("DMCH");
+    REQUIRE(extension < 512);
+    bytes[extension + 11] = 10;
+    folder.write("layer.qcow2", bytes);
+    CHECK_THROWS_WITH(unit(), doctest::Contains("is 10 bits, expected 11 to 16"));
+    bytes[extension + 11] = 13;
+    folder.write("layer.qcow2", bytes);
+    CHECK_THROWS_WITH(read_all(layer.path), doctest::Contains("expected whole units of 8192 bytes in a layer that dm-chain sealed"));
+    bytes[88] = 0;  // the autoclear bit: what the extension says does not count
+    folder.write("layer.qcow2", bytes);
+    CHECK(unit() == 2048);
+    CHECK((read_all(layer.path) == layer.disk));
+}
+
 TEST_CASE("becoming active again that is cut off leaves one or the other") {
     std::uint64_t in_use = 0, sealed = 0;
     for (std::uint64_t seed = 1; seed <= 6; seed++) {

@@ -152,6 +152,10 @@ private:
                     unsigned char unit[4];
                     read_bytes(unit, sizeof unit, e.at);
                     h_.sealed_unit_bits = be32(unit);
+                    if (*h_.sealed_unit_bits > h_.cluster_bits || *h_.sealed_unit_bits + 5 < h_.cluster_bits ||
+                        *h_.sealed_unit_bits < 9)
+                        throw damaged("{}: unit of the sealed layer at offset {:#x} is {} bits, expected {} to {}", name_, e.at,
+                                      *h_.sealed_unit_bits, std::max(9u, h_.cluster_bits - 5), h_.cluster_bits);
                 }
                 break;
             default:

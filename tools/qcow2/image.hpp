@@ -51,9 +51,11 @@ public:
 
     // Bytes, a multiple of 512: QEMU ignores what is left of the header's size.
     std::uint64_t virtual_size() const { return size_ & ~std::uint64_t{511}; }
-    // Smallest piece of the virtual disk that the image maps by itself: cluster or subcluster, bytes.
+    // Smallest piece of the virtual disk that the image maps by itself: cluster or subcluster, bytes; of a layer of ours
+    // the unit, which may be several subclusters.
     std::uint32_t unit() const {
         if (log_) return 1u << log_->unit_bits();
+        if (header_.extended_l2() && header_.sealed_unit_bits) return 1u << *header_.sealed_unit_bits;
         return static_cast<std::uint32_t>(header_.cluster_size() / (header_.extended_l2() ? subclusters : 1));
     }
     std::uint64_t l2_tables() const { return l2_tables_; }  // of the current state

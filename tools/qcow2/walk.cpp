@@ -35,6 +35,7 @@ public:
           cluster_(h_.cluster_size()),
           data_file_(image.data_file()),
           data_end_(data_file_ ? data_file_->size() : image.file_.size()),
+          per_unit_(h_.extended_l2() ? static_cast<unsigned>(image.unit() / (cluster_ / subclusters)) : 1),
           reserved_(l2_reserved | (h_.version == 2 || h_.extended_l2() ? flag_zero : 0)),
           joiner_(begin, end, sink) {}
 
@@ -52,6 +53,14 @@ public:
     }
 
 private:
+    // Whether the subclusters of each unit are alike.
+    bool whole_units(std::uint64_t bits) const {
+        const std::uint64_t one = (std::uint64_t{1} << per_unit_) - 1;
+        for (unsigned s = 0; s < subclusters; s += per_unit_)
+            if (const std::uint64_t of = bits >> s & one; of != 0 && of != one) return false;
+        return true;
+    }
+
     // The part of one L2 table that covers [begin_, end_).
     void table(std::uint64_t l1_entry, std::uint64_t l1_index) {
         std::uint64_t offset = image_.l2_offset(l1_entry, image_.l1_offset_, l1_index, scratch_.faults);
@@ -144,6 +153,12 @@ private:
             const std::uint64_t host = entry & offset_mask;
             const std::uint64_t alloc = bitmap & all_subclusters;
             const std::uint64_t zero = bitmap >> 32;
+            // Else the unit that the header promises would be wrong, and who relies on it would mix layers up.
+            if (per_unit_ > 1 && !(whole_units(alloc) && whole_units(zero))) {
+                fault(at, i, fmt::format("a subcluster bitmap of {:#018x}", bitmap),
+                      fmt::format("whole units of {} bytes in a layer that dm-chain sealed", image_.unit()));
+                continue;
+            }
             const bool allocated = host != 0 || (data_file_ && entry & flag_copied);
             if (alloc & zero) {
                 fault(at, i, fmt::format("a subcluster bitmap of {:#018x}", bitmap),
@@ -276,6 +291,7 @@ private:
     const std::uint64_t cluster_;
     const File* data_file_;
     const std::uint64_t data_end_;
+    const unsigned per_unit_;  // subclusters
     const std::uint64_t reserved_;
     std::uint64_t table_at_ = 0;  // offset in the image of the L2 entries at hand
     Joiner joiner_;
