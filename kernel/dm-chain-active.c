@@ -443,6 +443,7 @@ struct chain_active *chain_active_open(struct chain_layer_open *l, const char *p
 	}
 	memcpy(a->uuid, head->uuid, sizeof(a->uuid));
 	memcpy(a->geometry.salt, head->uuid, sizeof(a->geometry.salt));
+	a->sectors = le64_to_cpu(head->sectors);
 	a->geometry.cluster_shift = cluster_shift;
 	a->geometry.unit_shift = head->unit_shift;
 	a->geometry.clusters = clusters;

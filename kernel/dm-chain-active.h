@@ -25,6 +25,7 @@ struct chain_active {
 	struct chain_layer_open *layer;
 	struct chain_log_geometry geometry;
 	u8 uuid[16];
+	u64 sectors; /* of the disk when the layer was made */
 
 	/* The log; one thread appends at a time. */
 	struct chain_log_position log;

@@ -276,9 +276,8 @@ int chain_store_write(struct chain_store *s, struct chain_index *index, struct c
 	super->alloc_next = cpu_to_le64(a->next);
 	mutex_unlock(&a->lock);
 	if (i_size_read(s->cf->file->f_mapping->host) < s->end) {
-		static const u8 zero[SECTOR_SIZE];
-
-		r = chain_write_exact(s->cf->file, zero, sizeof(zero), s->end - sizeof(zero));
+		/* One byte, behind all that was written: what ends in the last sector stays. */
+		r = chain_write_exact(s->cf->file, "", 1, s->end - 1);
 		if (r)
 			goto bad;
 	}
@@ -292,6 +291,8 @@ int chain_store_write(struct chain_store *s, struct chain_index *index, struct c
 		push(&s->free[s->replaced.offset[i] & 255], s->replaced.offset[i] >> 8);
 	s->replaced.count = 0;
 	s->root_replaced = false;
+	/* From here on nodes may be dropped, and read again from where they are now. */
+	WRITE_ONCE(s->cf->geometry.file_bytes, s->end);
 	drop_nodes(s);
 	chain_index_stored(index);
 	return 0;

@@ -1033,78 +1033,119 @@ static void free_old(struct chain *c, struct chain_layers_old *old, u64 *bytes)
 	kvfree(bytes);
 }
 
-/*
- * Opens the layer at @path, which must be an active one of this disk with an empty log unless @uuid
- * says that it is expected, and puts it on top of the layers.
- */
-static struct chain_active *add_layer(struct chain *c, const char *path, const u8 *uuid,
-				      char **error)
+/* log2 bytes of the largest unit that a layer of this chain may have. */
+static unsigned int largest_unit(const struct chain *c)
 {
-	struct chain_layers_old old = {};
-	struct chain_layer_open *l;
-	struct chain_active *a;
+	return chain_unit_shift(c->file.geometry.cluster_shift, CHAIN_MAX_SUBBLOCK_SHIFT);
+}
+
+/* A unit is made of whole subblocks of the index: both may have been chosen at different times. */
+static bool unit_fits(const struct chain *c, const struct chain_active *a, const char *path)
+{
+	unsigned int shift = a->geometry.unit_shift;
+
+	if (shift >= c->file.geometry.subblock_shift && shift <= largest_unit(c))
+		return true;
+	DMERR("%s: units of %u bytes, expected %u to %u", path, 1u << shift,
+	      1u << c->file.geometry.subblock_shift, 1u << largest_unit(c));
+	return false;
+}
+
+/* A layer that is opened, but not part of the chain yet. */
+struct new_layer {
+	struct chain_layer_open *open;
+	struct chain_active *active;
 	struct chain_layer rec;
-	u64 *bytes = NULL;
+};
+
+static void drop_new_layer(struct chain *c, struct new_layer *n)
+{
+	if (n->active)
+		chain_active_close(n->active);
+	if (n->open)
+		chain_layer_drop(n->open, c->ti);
+}
+
+/*
+ * Opens the layer at @path, which must be an active one that fits this chain. Changes nothing.
+ */
+static int open_layer(struct chain *c, const char *path, struct new_layer *n, char **error)
+{
 	u32 id = le32_to_cpu(c->file.super->next_id);
 	int r;
 
+	memset(n, 0, sizeof(*n));
 	if (id > CHAIN_MAX_LAYER_ID) {
 		*error = "All layer ids are given: recover the chain";
-		return ERR_PTR(-EMFILE);
+		return -EMFILE;
 	}
 	if (le32_to_cpu(c->file.super->layer_count) == CHAIN_MAX_LAYERS) {
 		*error = "The chain has as many layers as it can: compact it";
-		return ERR_PTR(-EMFILE);
+		return -EMFILE;
 	}
-	l = chain_layer_open_active(c->ti, path, id, &rec, error);
-	if (IS_ERR(l))
-		return ERR_CAST(l);
-	rec.cluster_shift = c->file.geometry.cluster_shift;
-	a = chain_active_open(l, path, c->file.geometry.cluster_shift, NULL, 0,
-			      c->file.geometry.clusters, error);
-	if (IS_ERR(a)) {
-		chain_layer_drop(l, c->ti);
-		return a;
+	n->open = chain_layer_open_active(c->ti, path, id, &n->rec, error);
+	if (IS_ERR(n->open)) {
+		r = PTR_ERR(n->open);
+		n->open = NULL;
+		return r;
 	}
-	r = -EINVAL;
-	if (uuid && memcmp(a->uuid, uuid, sizeof(a->uuid))) {
-		DMERR("%s: another layer than the one that the log names", path);
-		*error = "The layer that follows is another one";
+	n->rec.cluster_shift = c->file.geometry.cluster_shift;
+	n->active = chain_active_open(n->open, path, c->file.geometry.cluster_shift, NULL, 0,
+				      c->file.geometry.clusters, error);
+	if (IS_ERR(n->active)) {
+		r = PTR_ERR(n->active);
+		n->active = NULL;
 		goto bad;
 	}
-	if (a->geometry.unit_shift !=
-	    chain_unit_shift(c->file.geometry.cluster_shift, c->file.geometry.subblock_shift)) {
-		DMERR("%s: units of %u bytes do not fit this chain", path,
-		      1u << a->geometry.unit_shift);
+	if (!unit_fits(c, n->active, path)) {
 		*error = "The new layer was made for another chain";
+		r = -EINVAL;
 		goto bad;
 	}
-	r = chain_file_add_layer(&c->file, &rec, path, &bytes);
-	if (!r)
-		r = chain_layers_add(&c->layers, l, &old);
-	if (r) {
-		*error = "Cannot allocate the layer";
-		goto bad;
-	}
-	free_old(c, &old, bytes);
-	c->file.super->next_id = cpu_to_le32(id + 1);
-	c->layers_changed = true;
-	return a;
+	return 0;
 
 bad:
-	free_old(c, &old, bytes);
-	chain_active_close(a);
-	chain_layer_drop(l, c->ti);
-	return ERR_PTR(r);
+	drop_new_layer(c, n);
+	return r;
 }
 
-/* The new layer's log must be empty: nobody has used it yet. */
-static int check_unused(struct chain_active *a, const char *path)
+/*
+ * Puts @n on top of the layers. Nothing may be under way that looks at the layer table: the writer
+ * is held, or has not begun. Returns 0 or -ENOMEM.
+ */
+static int install_layer(struct chain *c, struct new_layer *n, const char *path)
+{
+	struct chain_layers_old old = {};
+	u64 *bytes = NULL;
+	int r;
+
+	r = chain_layers_add(&c->layers, n->open, &old);
+	if (!r) {
+		r = chain_file_add_layer(&c->file, &n->rec, path, &bytes);
+		if (r)
+			c->layers.count--;
+	}
+	free_old(c, &old, bytes);
+	if (r)
+		return r;
+	c->file.super->next_id = cpu_to_le32(n->open->id + 1);
+	c->layers_changed = true;
+	return 0;
+}
+
+/* A new layer must be of this size, and its log empty: nobody has used it yet. */
+static int check_unused(struct chain *c, struct chain_active *a, const char *path)
 {
 	struct chain_log_block *b = (void *)a->buffer;
 	struct chain_fault fault;
-	int r = chain_read_exact(a->layer->file, b, sizeof(*b), a->log.next);
+	int r;
 
+	if (a->sectors != c->file.geometry.sectors) {
+		DMERR("%s: made for a disk of %llu sectors, this one has %llu", path, a->sectors,
+		      c->file.geometry.sectors);
+		return -EINVAL;
+	}
+	r = chain_read_exact(a->layer->file, b, sizeof(*b), a->log.next);
 	if (r)
 		return r;
 	if (chain_check_log_block(&a->geometry, b, 1, 0, &fault) || fault.what) {
@@ -1114,63 +1155,71 @@ static int check_unused(struct chain_active *a, const char *path)
 	return 0;
 }
 
+/* Closes the log of the active layer and goes on in @n. The writer is held. */
+static int switch_layer(struct chain *c, struct new_layer *n, const char *path,
+			struct chain_log_close *close)
+{
+	struct chain_writer *w = c->writer;
+	struct chain_active *frozen = w->active;
+	int r;
+
+	memcpy(close->uuid, n->active->uuid, sizeof(close->uuid));
+	close->path_bytes = cpu_to_le16(strlen(path));
+	memcpy(close->path, path, strlen(path));
+	r = install_layer(c, n, path);
+	if (r)
+		return r;
+	r = commit_held(w, false, CHAIN_LOG_CLOSE, close,
+			offsetof(struct chain_log_close, path) + strlen(path));
+	n->open = NULL; /* it stays; if the log failed, nothing is written any more */
+	if (r)
+		return r;
+	w->active = n->active;
+	n->active = NULL;
+	w->unit_shift = w->active->geometry.unit_shift;
+	w->no_space = false;
+	w->replay_from = 0;
+	chain_active_close(frozen);
+	return 0;
+}
+
 int chain_writer_snapshot(struct chain *c, const char *path)
 {
 	struct chain_writer *w = c->writer;
 	struct chain_log_close *close;
-	struct chain_active *a;
-	size_t n = strlen(path);
+	struct new_layer n;
 	char *error = "";
 	int r;
 
-	if (path[0] != '/' || n > CHAIN_LOG_MAX_PATH) {
+	if (path[0] != '/' || strlen(path) > CHAIN_LOG_MAX_PATH) {
 		DMERR("snapshot %s: the path must be absolute and at most %zu bytes long", path,
 		      (size_t)CHAIN_LOG_MAX_PATH);
 		return -EINVAL;
 	}
+	if (w->mode != MODE_RW) {
+		DMERR("snapshot %s: the device is read-only", path);
+		return -EROFS;
+	}
 	close = kzalloc(sizeof(*close), GFP_KERNEL);
 	if (!close)
 		return -ENOMEM;
-	if (w->mode != MODE_RW || w->packed_waits) {
-		/* What was packed belongs to this layer's log. */
-		r = w->packed_waits ? -ENOSPC : -EROFS;
-		DMERR("snapshot %s: %s", path,
-		      w->packed_waits ? "no room for the index in the chain file" :
-					"the device is read-only");
-		goto out;
-	}
-	a = add_layer(c, path, NULL, &error);
-	if (IS_ERR(a)) {
-		r = PTR_ERR(a);
+	r = open_layer(c, path, &n, &error);
+	if (r)
 		DMERR("snapshot %s: %s", path, error);
-		goto out;
+	else
+		r = check_unused(c, n.active, path);
+	if (!r) {
+		hold(w);
+		if (w->packed_waits) {
+			/* What was packed belongs to this layer's log. */
+			DMERR("snapshot %s: no room for the index in the chain file", path);
+			r = -ENOSPC;
+		} else {
+			r = switch_layer(c, &n, path, close);
+		}
+		release(w);
 	}
-	r = check_unused(a, path);
-	if (r) {
-		/*
-		 * It stays in the table, as a layer that nothing names: the next recover drops it.
-		 */
-		chain_active_close(a);
-		goto out;
-	}
-	memcpy(close->uuid, a->uuid, sizeof(close->uuid));
-	close->path_bytes = cpu_to_le16(n);
-	memcpy(close->path, path, n);
-	hold(w);
-	r = commit_held(w, false, CHAIN_LOG_CLOSE, close,
-			offsetof(struct chain_log_close, path) + n);
-	if (r) {
-		chain_active_close(a);
-	} else {
-		struct chain_active *frozen = w->active;
-
-		w->active = a;
-		w->no_space = false;
-		w->replay_from = 0;
-		chain_active_close(frozen);
-	}
-	release(w);
-out:
+	drop_new_layer(c, &n);
 	kfree(close);
 	return r;
 }
@@ -1376,7 +1425,7 @@ static int replay(struct chain_writer *w, char **error)
 	rp->chain = c;
 	for (;;) {
 		u64 sequence = w->active->log.sequence;
-		struct chain_active *a;
+		struct new_layer n;
 		char *path;
 
 		rp->active = w->active;
@@ -1385,13 +1434,22 @@ static int replay(struct chain_writer *w, char **error)
 		if (r || !rp->closed)
 			break;
 		path = kstrndup(rp->close.path, le16_to_cpu(rp->close.path_bytes), GFP_KERNEL);
-		a = path ? add_layer(c, path, rp->close.uuid, error) : ERR_PTR(-ENOMEM);
+		r = path ? open_layer(c, path, &n, error) : -ENOMEM;
+		if (!r && memcmp(n.active->uuid, rp->close.uuid, sizeof(rp->close.uuid))) {
+			DMERR("%s: another layer than the one that the log names", path);
+			*error = "The layer that follows is another one";
+			r = -ESTALE;
+		}
+		if (!r)
+			r = install_layer(c, &n, path);
 		kfree(path);
-		r = PTR_ERR_OR_ZERO(a);
-		if (r)
+		if (r) {
+			drop_new_layer(c, &n);
 			break;
+		}
 		chain_active_close(w->active);
-		w->active = a;
+		w->active = n.active;
+		w->unit_shift = w->active->geometry.unit_shift;
 		rp->closed = false;
 	}
 	if (!r && blocks)
@@ -1408,7 +1466,7 @@ static int open_buffers(struct chain_writer *w)
 		w->bounce[i] = kzalloc(sizeof(*w->bounce[i]), GFP_KERNEL);
 		if (!w->bounce[i])
 			return -ENOMEM;
-		w->bounce[i]->data = kmalloc(1u << w->unit_shift, GFP_KERNEL);
+		w->bounce[i]->data = kmalloc(1u << largest_unit(w->chain), GFP_KERNEL);
 		if (!w->bounce[i]->data)
 			return -ENOMEM;
 	}
@@ -1465,8 +1523,6 @@ int chain_writer_open(struct chain *c, const struct chain_write_options *o, char
 	INIT_WORK(&w->grow_work, grow_worker);
 	INIT_DELAYED_WORK(&w->commit_timer, commit_timer_worker);
 	INIT_DELAYED_WORK(&w->retry_timer, retry_worker);
-	w->unit_shift =
-		chain_unit_shift(c->file.geometry.cluster_shift, c->file.geometry.subblock_shift);
 	r = open_buffers(w);
 	if (!r)
 		r = chain_index_make_writable(c->index);
@@ -1480,13 +1536,12 @@ int chain_writer_open(struct chain *c, const struct chain_write_options *o, char
 		goto bad;
 	}
 	w->active = a;
-	if (a->geometry.unit_shift != w->unit_shift) {
-		DMERR("%s: the active layer has units of %u bytes, expected %u", c->file.path,
-		      1u << a->geometry.unit_shift, 1u << w->unit_shift);
+	if (!unit_fits(c, a, c->file.path)) {
 		*error = "The active layer was made for another chain";
 		r = -EINVAL;
 		goto bad;
 	}
+	w->unit_shift = a->geometry.unit_shift;
 	w->store = chain_store_open(&c->file, a);
 	if (!w->store) {
 		r = -ENOMEM;
