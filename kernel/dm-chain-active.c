@@ -93,13 +93,25 @@ static u64 get_next(struct chain_active *a, u64 bytes)
 
 u64 chain_active_get(struct chain_active *a)
 {
-	u64 host = 0;
+	u64 cluster = 1ull << a->geometry.cluster_shift, host = 0;
 
 	mutex_lock(&a->lock);
 	if (a->free_clusters)
 		host = get_freed(a);
-	if (!host)
-		host = get_next(a, 1ull << a->geometry.cluster_shift);
+	mutex_unlock(&a->lock);
+	/* It was given back to the file system, which may not have it any more. */
+	if (host && !a->fixed) {
+		int r = vfs_fallocate(a->layer->file, FALLOC_FL_KEEP_SIZE, host, cluster);
+
+		if (r && r != -EOPNOTSUPP) {
+			chain_active_put(a, host);
+			host = 0;
+		}
+	}
+	if (host)
+		return host;
+	mutex_lock(&a->lock);
+	host = get_next(a, cluster);
 	mutex_unlock(&a->lock);
 	return host;
 }

@@ -25,9 +25,9 @@ static void chain_io_end(struct chain_io *io, int r)
 		io->done(io, r);
 		return;
 	}
-	if (io->srcu >= 0) {
-		chain_srcu_unlock(&io->chain->srcu, io->srcu);
-		io->srcu = -1;
+	if (io->epoch >= 0) {
+		chain_inflight_leave(&io->chain->inflight, io->epoch);
+		io->epoch = -1;
 	}
 	io->bio->bi_status = errno_to_blk_status(r);
 	bio_endio(io->bio);
@@ -163,7 +163,7 @@ int chain_read_sync(struct chain *c, sector_t sector, u32 sectors, void *buf)
 	struct bio bio;
 	int r = 0, idx;
 
-	idx = chain_srcu_lock(&c->srcu);
+	idx = chain_inflight_enter(&c->inflight);
 	for (; sectors;
 	     sector += x.sectors, sectors -= x.sectors, buf += x.sectors << SECTOR_SHIFT) {
 		const struct chain_layer_open *l;
@@ -213,7 +213,7 @@ int chain_read_sync(struct chain *c, sector_t sector, u32 sectors, void *buf)
 			break;
 	}
 out:
-	chain_srcu_unlock(&c->srcu, idx);
+	chain_inflight_leave(&c->inflight, idx);
 	return r;
 }
 
@@ -293,10 +293,10 @@ static void chain_io_split(struct chain_io *io)
 		 * Reads hold it since they were mapped; a write might have to wait for the writer.
 		 */
 		if (write)
-			idx = chain_srcu_lock(&c->srcu);
+			idx = chain_inflight_enter(&c->inflight);
 		r = chain_index_find(c->index, bio->bi_iter.bi_sector, bio_sectors(bio), &x);
 		if (write && (r || !in_place(c, &x))) {
-			chain_srcu_unlock(&c->srcu, idx);
+			chain_inflight_leave(&c->inflight, idx);
 			if (!r) {
 				chain_write_queue(c, bio);
 				return;
@@ -313,10 +313,10 @@ static void chain_io_split(struct chain_io *io)
 			now->chain = c;
 			now->bio = part;
 			now->done = NULL;
-			now->srcu = -1;
+			now->epoch = -1;
 		}
 		if (write)
-			now->srcu = idx;
+			now->epoch = idx;
 		chain_io_start(now, &x);
 		if (now == io)
 			return;

@@ -10,10 +10,10 @@
 #include <linux/device-mapper.h>
 #include <linux/fs.h>
 #include <linux/llist.h>
-#include <linux/srcu.h>
 #include <linux/workqueue.h>
 
 #include "dm-chain-index.h"
+#include "dm-chain-inflight.h"
 #include "dm-chain-inflate.h"
 #include "dm-chain-layer.h"
 
@@ -39,7 +39,7 @@ struct chain {
 	struct chain_writer *writer; /* NULL: read-only */
 	unsigned int active_id; /* whose data may be written in place, or CHAIN_NO_LAYER */
 	bool uncommitted; /* the index says what the log does not say durably yet */
-	struct srcu_struct srcu; /* with a writer: held by all I/O to a place that was looked up */
+	struct chain_inflight inflight; /* with a writer: all I/O to a place that was looked up */
 
 	/* Not on the hot path from here on. */
 	struct chain_file file;
@@ -67,7 +67,7 @@ struct chain_io {
 	const struct chain_layer_open *layer;
 	u64 offset; /* compressed: the stream, bytes in the layer */
 	u32 bytes; /* compressed: its length at the most; data: bytes asked for */
-	int srcu; /* what chain_srcu_lock() gave; -1: not held */
+	int epoch; /* what chain_inflight_enter() gave; -1: not entered */
 
 	/* For the writer. */
 	void (*done)(struct chain_io *io, int r); /* instead of ending the bio. Any context */
@@ -96,24 +96,6 @@ static inline struct chain_io *chain_io_of(struct bio *bio)
 static inline struct chain_io *chain_io_split_of(struct bio *part)
 {
 	return &container_of(part, struct chain_split, bio)->io;
-}
-
-/*
- * As srcu_read_lock(), but may be unlocked by another task or in an interrupt: the section ends
- * with the I/O.
- */
-static inline int chain_srcu_lock(struct srcu_struct *srcu)
-{
-	int idx = __srcu_read_lock(srcu);
-
-	__release(srcu); /* nothing that sparse could follow */
-	return idx;
-}
-
-static inline void chain_srcu_unlock(struct srcu_struct *srcu, int idx)
-{
-	__acquire(srcu);
-	__srcu_read_unlock(srcu, idx);
 }
 
 int chain_io_init(struct chain *c);

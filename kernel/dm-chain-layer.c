@@ -325,7 +325,7 @@ static int chain_layer_head_crc(const struct chain_layer_open *l, u32 *crc, bool
 }
 
 int chain_layer_sealed(struct chain_layer_open *l, const char *path, struct chain_layer *rec,
-		       struct srcu_struct *srcu)
+		       struct chain_inflight *inflight)
 {
 	struct inode *inode = file_inode(l->file);
 	struct timespec64 mtime;
@@ -358,7 +358,7 @@ int chain_layer_sealed(struct chain_layer_open *l, const char *path, struct chai
 	}
 	old = l->file;
 	WRITE_ONCE(l->file, file);
-	synchronize_srcu(srcu);
+	chain_inflight_drain(inflight);
 	__fput_sync(old);
 	r = deny_write_access(file);
 	if (r) {

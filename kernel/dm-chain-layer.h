@@ -6,9 +6,9 @@
 #define DM_CHAIN_LAYER_H
 
 #include <linux/device-mapper.h>
-#include <linux/srcu.h>
 
 #include "dm-chain-file.h"
+#include "dm-chain-inflight.h"
 
 struct chain_layer_open {
 	struct file *file; /* open for reading; also of a device, for compressed clusters */
@@ -59,12 +59,12 @@ struct chain_layers_old {
 
 /*
  * The frozen layer @l at @path was sealed: exchanges its file for one that is open for reading
- * only, denies write access, and takes down in @rec what it is now. @srcu: held by whoever may be
- * using l->file. Context: a kernel thread (the last close of the old file must not be put off).
- * Returns 0, or an error (logged); it may be tried again.
+ * only, denies write access, and takes down in @rec what it is now. @inflight: entered by whoever
+ * may be using l->file. Context: a kernel thread (the last close of the old file must not be put
+ * off). Returns 0, or an error (logged); it may be tried again.
  */
 int chain_layer_sealed(struct chain_layer_open *l, const char *path, struct chain_layer *rec,
-		       struct srcu_struct *srcu);
+		       struct chain_inflight *inflight);
 
 /* Adds @l on top; readers go on. Returns 0 or -ENOMEM, and then nothing is changed. */
 int chain_layers_add(struct chain_layers *ls, struct chain_layer_open *l,

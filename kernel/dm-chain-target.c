@@ -31,7 +31,7 @@ static int chain_map_write(struct chain *c, struct bio *bio, struct chain_io *io
 
 	if (bio_op(bio) != REQ_OP_WRITE || bio->bi_opf & REQ_PREFLUSH)
 		goto writer;
-	idx = chain_srcu_lock(&c->srcu);
+	idx = chain_inflight_enter(&c->inflight);
 	if (!chain_index_lookup(c->index, bio->bi_iter.bi_sector, bio_sectors(bio), &x) ||
 	    chain_entry_kind(x.entry) != CHAIN_DATA ||
 	    chain_entry_layer(x.entry) != READ_ONCE(c->active_id))
@@ -44,11 +44,11 @@ static int chain_map_write(struct chain *c, struct bio *bio, struct chain_io *io
 			goto unlock;
 	}
 	if (!bdev) {
-		chain_srcu_unlock(&c->srcu, idx);
+		chain_inflight_leave(&c->inflight, idx);
 		chain_io_queue(c, bio);
 		return DM_MAPIO_SUBMITTED;
 	}
-	io->srcu = idx;
+	io->epoch = idx;
 	if (x.sectors < bio_sectors(bio))
 		dm_accept_partial_bio(bio, x.sectors);
 	bio_set_dev(bio, bdev);
@@ -56,7 +56,7 @@ static int chain_map_write(struct chain *c, struct bio *bio, struct chain_io *io
 	return DM_MAPIO_REMAPPED;
 
 unlock:
-	chain_srcu_unlock(&c->srcu, idx);
+	chain_inflight_leave(&c->inflight, idx);
 writer:
 	chain_write_queue(c, bio);
 	return DM_MAPIO_SUBMITTED;
@@ -74,14 +74,14 @@ static int chain_map(struct dm_target *ti, struct bio *bio)
 	struct block_device *bdev;
 
 	bio->bi_iter.bi_sector = dm_target_offset(ti, bio->bi_iter.bi_sector);
-	io->srcu = -1;
+	io->epoch = -1;
 	if (unlikely(bio_op(bio) != REQ_OP_READ || !bio_sectors(bio))) {
 		if (!c->writer)
 			return DM_MAPIO_KILL;
 		return chain_map_write(c, bio, io);
 	}
 	if (c->writer)
-		io->srcu = chain_srcu_lock(&c->srcu);
+		io->epoch = chain_inflight_enter(&c->inflight);
 
 	if (unlikely(!chain_index_lookup(c->index, bio->bi_iter.bi_sector, bio_sectors(bio), &x)))
 		goto queue;
@@ -117,8 +117,8 @@ static int chain_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *err
 	struct chain *c = ti->private;
 	struct chain_io *io = chain_io_of(bio);
 
-	if (io->srcu >= 0)
-		chain_srcu_unlock(&c->srcu, io->srcu);
+	if (io->epoch >= 0)
+		chain_inflight_leave(&c->inflight, io->epoch);
 	return DM_ENDIO_DONE;
 }
 
@@ -260,7 +260,7 @@ static void chain_free(struct chain *c)
 {
 	chain_io_exit(c);
 	chain_unload(c);
-	cleanup_srcu_struct(&c->srcu);
+	chain_inflight_exit(&c->inflight);
 	kfree(c->path);
 	kfree(c);
 }
@@ -276,7 +276,7 @@ static int chain_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 		return -EINVAL;
 	}
 	c = kzalloc(sizeof(*c), GFP_KERNEL);
-	if (!c || init_srcu_struct(&c->srcu)) {
+	if (!c || chain_inflight_init(&c->inflight)) {
 		kfree(c);
 		ti->error = "Cannot allocate the target";
 		return -ENOMEM;

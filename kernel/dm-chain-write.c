@@ -276,9 +276,9 @@ static void write_done(struct chain_io *io, int r)
 	struct chain_writer *w = io->chain->writer;
 
 	io->result = r;
-	if (io->srcu >= 0) {
-		chain_srcu_unlock(&io->chain->srcu, io->srcu);
-		io->srcu = -1;
+	if (io->epoch >= 0) {
+		chain_inflight_leave(&io->chain->inflight, io->epoch);
+		io->epoch = -1;
 	}
 	if (llist_add(&io->node, &w->done))
 		chain_writer_kick(w);
@@ -316,7 +316,7 @@ static struct chain_io *split_part(struct chain_writer *w, struct bio *bio, u32 
 		io->bio = part;
 	}
 	io->chain = c;
-	io->srcu = -1;
+	io->epoch = -1;
 	io->fresh = NULL;
 	io->mask = 0;
 	io->bounce = NULL;
@@ -434,7 +434,7 @@ static enum started start_piece(struct chain_writer *w, struct bio *bio, bool *a
 		io = split_part(w, bio, n);
 		if (!io)
 			return STALLED;
-		io->srcu = chain_srcu_lock(&w->chain->srcu);
+		io->epoch = chain_inflight_enter(&w->chain->inflight);
 		submit_write(w, io, io->bio, owned.host + ((u64)within << SECTOR_SHIFT));
 		return STARTED;
 	}
@@ -567,7 +567,7 @@ static enum started zero_piece(struct chain_writer *w, struct bio *bio, bool *al
 		io = split_part(w, bio, n);
 		if (!io)
 			return STALLED;
-		io->srcu = chain_srcu_lock(&w->chain->srcu);
+		io->epoch = chain_inflight_enter(&w->chain->inflight);
 		bounce_write(w, io, b, 0, skew, owned.host + ((u64)unit << w->unit_shift), false);
 		return STARTED;
 	}
@@ -668,7 +668,7 @@ static void release_freed(struct chain_writer *w, struct txn *t)
 	if (!t->freed_count)
 		return;
 	/* Who looked them up before they were freed may still be reading or writing there. */
-	synchronize_srcu_expedited(&w->chain->srcu);
+	chain_inflight_drain(&w->chain->inflight);
 	for (i = 0; i < t->freed_count; i++) {
 		if (l->dev) {
 			if (bdev_max_discard_sectors(l->dev->bdev))
@@ -948,7 +948,7 @@ static void hold(struct chain_writer *w)
 	spin_unlock_irq(&w->lock);
 	chain_writer_kick(w);
 	wait_event(w->wait, READ_ONCE(w->quiet));
-	synchronize_srcu_expedited(&c->srcu);
+	chain_inflight_drain(&c->inflight);
 }
 
 static void release(struct chain_writer *w)
@@ -1027,7 +1027,7 @@ static void free_old(struct chain *c, struct chain_layers_old *old, u64 *bytes)
 {
 	unsigned int i;
 
-	synchronize_srcu_expedited(&c->srcu);
+	chain_inflight_drain(&c->inflight);
 	for (i = 0; i < ARRAY_SIZE(old->array); i++)
 		kvfree(old->array[i]);
 	kvfree(bytes);
@@ -1239,7 +1239,7 @@ static void sealed_worker(struct work_struct *work)
 	struct chain_layer_open *l = c->layers.layer[s->layer];
 
 	s->result = chain_layer_sealed(l, c->file.strings + le32_to_cpu(rec->path_offset), rec,
-				       &c->srcu);
+				       &c->inflight);
 	if (!s->result)
 		c->file.layer_bytes[l->id] = l->bytes;
 }

@@ -6,8 +6,8 @@
  * needs no lock for its own state. A second one makes what the first hands it durable, one commit
  * at a time.
  *
- * Overwrites of what the active layer has do not come here. They hold c->srcu from the lookup to
- * their end, so that synchronize_srcu() waits for all that may still go to where something was.
+ * Overwrites of what the active layer has do not come here. They enter c->inflight from the lookup
+ * to their end, so that draining waits for all that may still go to where something was.
  */
 #ifndef DM_CHAIN_WRITE_H
 #define DM_CHAIN_WRITE_H
