@@ -89,6 +89,8 @@ void File::identify() {
         if (::ioctl(fd_, BLKGETSIZE64, &bytes) != 0)
             throw failed("{}: cannot get the size of the device: {}", escaped(path_), reason());
         identity_.bytes = bytes;
+        // The target writes to devices past the page cache: what it holds of them may be old.
+        ::posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
     }
 }
 

@@ -101,6 +101,8 @@ void Writable::write_zeroes(std::uint64_t bytes, std::uint64_t offset) {
 void Writable::sync() {
     seen(Step::sync, nullptr, 0, 0);
     if (::fsync(fd_) != 0) throw failed("{}: cannot sync: {}", escaped(path_), std::strerror(errno));
+    // The target writes to devices past the page cache: who reads them later must not find what was cached before.
+    if (device_) ::posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
 }
 
 void Writable::resize(std::uint64_t bytes) {

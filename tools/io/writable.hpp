@@ -29,8 +29,9 @@ public:
 
     void write(const void* data, std::size_t bytes, std::uint64_t offset);
     void write_zeroes(std::uint64_t bytes, std::uint64_t offset);
-    void sync();  // what was written, and the file's size, are durable
-    void resize(std::uint64_t bytes);
+    // What was written, and the file's size, are durable; nothing of a device stays cached.
+    void sync();
+    void resize(std::uint64_t bytes);  // not of a device
     // Gives the range back to the file system or the device, where that is possible; it may read anything then.
     void punch(std::uint64_t offset, std::uint64_t bytes);
 
