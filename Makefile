@@ -79,7 +79,7 @@ check: check-build
 	ctest --test-dir $(BUILD) --output-on-failure -j$(JOBS) -LE long
 
 .PHONY: check-long
-check-long: check-build
+check-long: check-build module-for-uml
 	ctest --test-dir $(BUILD) --output-on-failure -j$(JOBS)
 
 .PHONY: bench
