@@ -75,7 +75,7 @@ RandomLayerOptions options_of(std::uint64_t seed) {
 
 TEST_CASE("random layers are read by their log, and sealed are images that QEMU finds clean and equal") {
     std::uint64_t partial = 0;
-    for (std::uint64_t seed = 1; seed <= 60; seed++) {
+    for (std::uint64_t seed = 1; seed <= 40; seed++) {
         CAPTURE(seed);
         Folder folder;
         const RandomLayerOptions o = options_of(seed);
@@ -167,7 +167,10 @@ public:
                     if (c.step == Writable::Step::punch) continue;
                     bytes.resize(c.offset + at + n);
                 }
-                bytes.replace(c.offset + at, n, c.step == Writable::Step::punch ? std::string(n, '\0') : c.data.substr(at, n));
+                if (c.step == Writable::Step::punch)
+                    std::memset(&bytes[c.offset + at], 0, n);
+                else
+                    std::memcpy(&bytes[c.offset + at], &c.data[at], n);
             }
         }
         std::ofstream(path_, std::ios::binary | std::ios::trunc) << bytes;
@@ -179,10 +182,7 @@ private:
         std::uint64_t offset, bytes;
         std::string data;
     };
-    std::string now() const {
-        std::ifstream in(path_, std::ios::binary);
-        return {std::istreambuf_iterator<char>(in), {}};
-    }
+    std::string now() const { return read_file(path_); }
     std::string path_;
     std::uint64_t steps_;
     std::uint64_t count_ = 0;

@@ -9,12 +9,18 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 
 namespace dmchain::test {
+
+inline std::string read_file(const std::string& path) {
+    std::ifstream in(path, std::ios::binary);
+    std::string bytes(in ? std::filesystem::file_size(path) : 0, '\0');
+    if (!in.read(bytes.data(), static_cast<std::streamsize>(bytes.size()))) throw std::runtime_error("cannot read " + path);
+    return bytes;
+}
 
 class Folder {
 public:
@@ -40,9 +46,7 @@ public:
         return path_ + "/" + name;
     }
     std::string read(const std::string& name) const {
-        std::ifstream in(path_ + "/" + name, std::ios::binary);
-        if (!in) throw std::runtime_error("cannot read " + path_ + "/" + name);
-        return {std::istreambuf_iterator<char>(in), {}};
+        return read_file(path_ + "/" + name);
     }
 
 private:
