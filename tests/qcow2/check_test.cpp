@@ -35,8 +35,8 @@ TEST_CASE("check: all faults of all layers, base first, with exit code 3") {
         "{0}/base.qcow2: L2 entry at 0x4000 for disk offset 0x0 is a cluster at 0x3000, expected it outside the L1 table at 0x3000\n"
         "{0}/base.qcow2: L2 entry at 0x4030 for disk offset 0x6000 is a cluster at 0x10000000000, expected it to start within the file's 36864 bytes\n"
         "{0}/top.qcow2: cluster at 0x5000 is used for disk offset 0x6000 and for another, expected one use\n"
-        "{0}/top.qcow2: refcount of the cluster at 0x6000 (data) is 0, expected at least 1; repair it with \"qemu-img check -r all\"\n"
         "{0}/top.qcow2: refcount of the cluster at 0x3000 (L1 table) is 0, expected at least 1; repair it with \"qemu-img check -r all\"\n"
+        "{0}/top.qcow2: refcount of the cluster at 0x6000 (data) is 0, expected at least 1; repair it with \"qemu-img check -r all\"\n"
         "{0}/top.qcow2: 2 layers checked, 6 faults\n",
         folder.path());
     Ran ran = run(dmchain() + " check " + folder / "top.qcow2");

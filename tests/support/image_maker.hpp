@@ -27,8 +27,8 @@ struct MakerOptions {
 // Clusters of the file: 0 header, 1 refcount table, 2 refcount block, 3 L1, 4 L2, 5 to 7 data, 8 compressed
 // data; with a snapshot 9 its table, 10 its L1. The disk's clusters: 0 -> 5, 1 -> 6, 2 zero, 3 nothing,
 // 4 compressed (zlib; every byte 'c'), 5 -> 7 (with extended L2: its first half, then 8 zero subclusters),
-// then nothing. With a data file, 0 and 1 and 5 are in it at their own offset, and 4 is nothing. Data cluster n
-// is filled with the digit n.
+// then nothing. With a data file, 0 and 1 and 5 are in it at their own offset, and 4 is nothing; clusters 5 to 8
+// of the file are free. Data cluster n is filled with the digit n.
 class Maker {
 public:
     explicit Maker(const MakerOptions& o = {}) : o_(o), cluster(std::uint64_t{1} << o.cluster_bits) {
@@ -104,6 +104,8 @@ private:
     void tables() {
         put64(refcount_table(), refcount_block());
         for (std::uint64_t i = 0; i < bytes.size() / cluster; i++) put16(refcount_block() + 2 * i, 1);
+        if (!o_.data_file.empty())
+            for (unsigned c : {5u, 6u, 7u, 8u}) put16(refcount_block() + 2 * c, 0);
         put64(l1(), l2() | copied);
         for (unsigned n = 0; n < 3; n++) bytes.replace(data(n), cluster, cluster, static_cast<char>('0' + n));
         const bool outside = !o_.data_file.empty();

@@ -21,20 +21,37 @@ namespace {
 using Json = nlohmann::ordered_json;
 using qcow2::Faults;
 
-// Checks the layers on all processors; the faults come out in the order of the chain, base first.
-void check_layers(const qcow2::Chain& chain, Faults& faults) {
+// Clusters that the refcounts of a layer hold though nothing uses them.
+struct Leak {
+    std::string path;
+    std::uint64_t clusters;
+    std::uint64_t bytes;
+};
+
+struct Result {
+    Faults faults{Faults::Mode::collect};
+    std::optional<Error> stopped;  // what ended the way down
+    std::size_t layers = 0;
+    std::vector<Leak> leaks;  // only if nothing is wrong: otherwise what a fault hides would seem to be one
+
+    std::uint64_t count() const { return faults.count() + (stopped ? 1 : 0); }
+};
+
+// Checks the layers on all processors; what is found comes out in the order of the chain, base first.
+void check_layers(const qcow2::Chain& chain, Result& result) {
     const auto& layers = chain.layers();
     std::uint64_t total = 0;
     for (const auto& layer : layers) total += layer->virtual_size();
     Progress progress("checking", total);
     std::vector<Faults> found(layers.size(), Faults(Faults::Mode::collect));
+    std::vector<std::uint64_t> leaked(layers.size());
     std::atomic<std::size_t> next{0};
     std::exception_ptr problem;
     std::mutex problem_lock;
     auto work = [&] {
         try {
             for (std::size_t i; (i = next.fetch_add(1)) < layers.size();)
-                qcow2::check_layer(*layers[i], found[i], [&](std::uint64_t bytes) { progress.add(bytes); });
+                leaked[i] = qcow2::check_layer(*layers[i], found[i], [&](std::uint64_t bytes) { progress.add(bytes); });
         } catch (...) {
             std::lock_guard lock(problem_lock);
             problem = std::current_exception();
@@ -48,51 +65,55 @@ void check_layers(const qcow2::Chain& chain, Faults& faults) {
         work();
     }
     if (problem) std::rethrow_exception(problem);
-    for (const Faults& f : found) faults.take(f);
+    for (const Faults& f : found) result.faults.take(f);
+    if (result.faults.count() != 0) return;
+    for (std::size_t i = 0; i < layers.size(); i++)
+        if (leaked[i] != 0)
+            result.leaks.push_back({layers[i]->file().path(), leaked[i], leaked[i] << layers[i]->cluster_bits()});
 }
 
-void print_facts(const std::string& image, std::size_t layers, const Faults& faults, const std::optional<Error>& stopped) {
+void print_facts(const std::string& image, const Result& r) {
     Json j;
     j["image"] = image;
-    j["layers_checked"] = layers;
-    j["faults"] = faults.count() + (stopped ? 1 : 0);
-    j["messages"] = faults.messages();
-    if (stopped) j["messages"].push_back(stopped->what());
-    j["complete"] = !stopped;
+    j["layers_checked"] = r.layers;
+    j["faults"] = r.count();
+    j["messages"] = r.faults.messages();
+    if (r.stopped) j["messages"].push_back(r.stopped->what());
+    j["complete"] = !r.stopped;
+    j["leaks"] = Json::array();
+    for (const Leak& l : r.leaks) j["leaks"].push_back({{"path", l.path}, {"clusters", l.clusters}, {"bytes", l.bytes}});
     print_json(j);
 }
 
-void print_text(const std::string& image, std::size_t layers, const Faults& faults, const std::optional<Error>& stopped) {
-    for (const std::string& m : faults.messages()) fmt::print("{}\n", m);
-    if (faults.count() > faults.messages().size())
-        fmt::print("... and {} more\n", faults.count() - faults.messages().size());
-    if (stopped) fmt::print("{}\nWhat lies below that was not checked.\n", stopped->what());
-    const std::uint64_t count = faults.count() + (stopped ? 1 : 0);
-    if (count == 0)
-        fmt::print("{}: {} layer{} checked, no faults\n", escaped(image), layers, layers == 1 ? "" : "s");
-    else
-        fmt::print("{}: {} layer{} checked, {} fault{}\n", escaped(image), layers, layers == 1 ? "" : "s", count,
-                   count == 1 ? "" : "s");
+void print_text(const std::string& image, const Result& r) {
+    for (const std::string& m : r.faults.messages()) fmt::print("{}\n", m);
+    if (r.faults.count() > r.faults.messages().size())
+        fmt::print("... and {} more\n", r.faults.count() - r.faults.messages().size());
+    if (r.stopped) fmt::print("{}\nWhat lies below that was not checked.\n", r.stopped->what());
+    for (const Leak& l : r.leaks)
+        fmt::print("{}: leaked clusters: {} ({}), in use by their refcounts, but by nothing else; no data is in danger, "
+                   "\"qemu-img check -r leaks\" frees them\n",
+                   escaped(l.path), l.clusters, human_size(l.bytes));
+    const std::string count = r.count() == 0 ? "no faults" : fmt::format("{} fault{}", r.count(), r.count() == 1 ? "" : "s");
+    fmt::print("{}: {} layer{} checked, {}\n", escaped(image), r.layers, r.layers == 1 ? "" : "s", count);
 }
 
 Exit check(const ImageOptions& options, bool json) {
-    Faults faults(Faults::Mode::collect);
-    std::optional<Error> stopped;
-    std::size_t layers = 0;
+    Result result;
     try {
         qcow2::ChainOptions how = options.chain;
         how.in_use = true;
-        qcow2::Chain chain(options.image, how, faults);
-        layers = chain.layers().size();
-        check_layers(chain, faults);
-        stopped = chain.stopped();
+        qcow2::Chain chain(options.image, how, result.faults);
+        result.layers = chain.layers().size();
+        check_layers(chain, result);
+        result.stopped = chain.stopped();
     } catch (const Error& e) {
         if (e.code() != Exit::damaged) throw;
-        stopped = e;
+        result.stopped = e;
     }
-    (json ? print_facts : print_text)(options.image, layers, faults, stopped);
-    if (faults.count() != 0) return Exit::damaged;
-    return stopped ? stopped->code() : Exit::done;
+    (json ? print_facts : print_text)(options.image, result);
+    if (result.faults.count() != 0) return Exit::damaged;
+    return result.stopped ? result.stopped->code() : Exit::done;
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include "io/text.hpp"
 #include "qcow2/inflate.hpp"
+#include "qcow2/refcounts.hpp"
 
 namespace dmchain::qcow2 {
 namespace {
@@ -29,13 +30,6 @@ public:
     bool has(std::uint64_t cluster) const {
         auto p = pages_.find(cluster / page_bits);
         return p != pages_.end() && (*p->second)[cluster % page_bits / 64] >> (cluster % 64) & 1;
-    }
-    // Calls @f for the clusters in the set, ascending.
-    template <typename F>
-    void each(F f) const {
-        for (const auto& [number, words] : pages_)
-            for (std::uint64_t i = 0; i < page_bits; i++)
-                if ((*words)[i / 64] >> (i % 64) & 1) f(number * page_bits + i);
     }
 
 private:
@@ -59,7 +53,8 @@ public:
     LayerCheck(const Image& image, Faults& faults)
         : image_(image), h_(image.header()), name_(escaped(image.file().path())), scratch_(Faults::Mode::collect), faults_(faults) {}
 
-    void run(FunctionRef<void(std::uint64_t)> progress) {
+    // Returns the number of leaked clusters.
+    std::uint64_t run(FunctionRef<void(std::uint64_t)> progress) {
         const std::uint64_t size = image_.virtual_size();
         // At least an L2 table's worth, so that a disk of exabytes takes no more turns than its L1 table has entries.
         const std::uint64_t piece = std::max(min_piece, h_.l2_span());
@@ -69,7 +64,8 @@ public:
             progress(end - at);
         }
         faults_.take(scratch_.faults);
-        if (!h_.dirty() && !image_.log()) refcounts();
+        if (h_.dirty() || image_.log()) return 0;
+        return check_refcounts(image_, [this](std::uint64_t c) { return twice_.has(c); }, faults_);
     }
 
 private:
@@ -94,6 +90,7 @@ private:
     }
 
     void twice(std::uint64_t guest, std::uint64_t cluster) {
+        twice_.insert(cluster);
         faults_.add("{}: cluster at {:#x} is used for disk offset {:#x} and for another, expected one use", name_,
                     cluster << h_.cluster_bits, guest);
     }
@@ -107,52 +104,6 @@ private:
                         name_, e.host, e.guest & ~(h_.cluster_size() - 1), name_of(h_.compression), h_.cluster_size());
     }
 
-    // Every cluster that is used must have a refcount: a writer would give it away otherwise.
-    void refcounts() {
-        data_.each([this](std::uint64_t c) { used(c, "data"); });
-        compressed_.each([this](std::uint64_t c) { used(c, "compressed data"); });
-        for (const Region& r : image_.regions().all())
-            for (std::uint64_t at = r.begin; at < r.end; at += h_.cluster_size())
-                used(at >> h_.cluster_bits, name_of(r.part));
-    }
-
-    void used(std::uint64_t cluster, const char* what) {
-        if (refcount(cluster) == 0)
-            faults_.add("{}: refcount of the cluster at {:#x} ({}) is 0, expected at least 1; repair it with \"qemu-img check -r all\"",
-                        name_, cluster << h_.cluster_bits, what);
-    }
-
-    std::uint64_t refcount(std::uint64_t cluster) {
-        const std::uint64_t per_block = (h_.cluster_size() * 8) >> h_.refcount_order;
-        const std::uint64_t number = cluster / per_block;
-        if (!block_loaded_ || number != block_number_) load(number);
-        if (block_.empty()) return 0;
-        const std::uint64_t i = cluster % per_block;
-        switch (h_.refcount_order) {
-            case 6: return be64(&block_[i * 8]);
-            case 5: return be32(&block_[i * 4]);
-            case 4: return be16(&block_[i * 2]);
-            case 3: return block_[i];
-            default: {  // fewer than 8 bits: the first entry is in the least significant bits
-                const unsigned bits = 1u << h_.refcount_order;
-                return block_[i * bits / 8] >> (i * bits % 8) & ((1u << bits) - 1);
-            }
-        }
-    }
-
-    void load(std::uint64_t number) {
-        block_loaded_ = true;
-        block_number_ = number;
-        block_.clear();
-        if (number >= h_.refcount_table_clusters * h_.cluster_size() / 8) return;
-        unsigned char entry[8];
-        image_.file().read(entry, sizeof entry, h_.refcount_table_offset + number * 8);
-        const std::uint64_t offset = be64(entry);
-        if (offset == 0 || offset % h_.cluster_size() != 0 || offset >= image_.file().size()) return;
-        block_.resize(h_.cluster_size());
-        image_.file().read_padded(block_.data(), block_.size(), offset);
-    }
-
     const Image& image_;
     const Header& h_;
     const std::string name_;
@@ -160,22 +111,19 @@ private:
     Faults& faults_;
     ClusterSet data_;
     ClusterSet compressed_;
+    ClusterSet twice_;
     std::uint64_t last_guest_ = ~std::uint64_t{0};
     std::uint64_t last_host_ = ~std::uint64_t{0};
     std::vector<unsigned char> stream_;
     std::vector<unsigned char> out_;
-    std::vector<unsigned char> block_;  // the refcount block at hand; empty: there is none
-    std::uint64_t block_number_ = 0;
-    bool block_loaded_ = false;
 };
 
 }  // namespace
 
-void check_layer(const Layer& layer, Faults& faults, FunctionRef<void(std::uint64_t)> progress) {
-    if (layer.image())
-        LayerCheck(*layer.image(), faults).run(progress);
-    else
-        progress(layer.virtual_size());
+std::uint64_t check_layer(const Layer& layer, Faults& faults, FunctionRef<void(std::uint64_t)> progress) {
+    if (layer.image()) return LayerCheck(*layer.image(), faults).run(progress);
+    progress(layer.virtual_size());
+    return 0;
 }
 
 }  // namespace dmchain::qcow2

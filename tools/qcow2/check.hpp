@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Finds everything that is wrong with an image of a chain, for dmchain check: what map() finds, and
-// besides clusters that are used twice, that the refcounts call free, or that do not inflate.
+// besides clusters that are used twice or do not inflate, and refcounts that are too low.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,9 @@
 namespace dmchain::qcow2 {
 
 // @faults in collect mode. @progress is called with bytes of the layer's virtual disk, from this thread.
-// I/O errors are thrown. Clusters that the refcounts hold though nothing uses them (leaks) lose space, no
-// data, and are not reported; nor is a refcount compared with the number of users beyond one.
-void check_layer(const Layer& layer, Faults& faults, FunctionRef<void(std::uint64_t)> progress);
+// I/O errors are thrown. Returns the number of leaked clusters, which the refcounts hold though nothing uses them: a
+// waste of space, no fault. If there are faults the number means little: what they hide is not counted as used.
+// Refcounts are not looked at in a dirty image, which says itself that they are not right, nor in one in use.
+std::uint64_t check_layer(const Layer& layer, Faults& faults, FunctionRef<void(std::uint64_t)> progress);
 
 }  // namespace dmchain::qcow2

@@ -17,6 +17,9 @@ inline constexpr std::uint64_t max_l1_bytes = 32u << 20;        // QEMU's limits
 inline constexpr std::uint64_t max_refcount_table_bytes = 8u << 20;
 inline constexpr std::uint32_t max_snapshots = 65536;
 inline constexpr std::uint32_t max_backing_name = 1023;
+// All snapshots' L1 tables together: far above what anybody has, far below what a crafted snapshot table could make
+// us read.
+inline constexpr std::uint64_t max_snapshot_l1_bytes = 1u << 30;
 
 // Header, "incompatible_features"
 inline constexpr std::uint64_t incompatible_dirty = 1u << 0;
@@ -49,6 +52,19 @@ inline constexpr std::uint64_t flag_zero = 1;
 inline constexpr std::uint64_t l1_reserved = 0x7f000000000001ff;
 inline constexpr std::uint64_t l2_reserved = 0x3f000000000001fe;  // of a standard entry; bit 0: flag_zero
 inline constexpr std::uint32_t subclusters = 32;                  // in a cluster, with extended L2 entries
+
+// The bytes of the image that the L2 entry of a compressed cluster names, whole sectors at the end ("Compressed Clusters
+// Descriptor"): the bits below 62 - (cluster_bits - 8) are the offset, those above the number of further sectors.
+struct CompressedRange {
+    std::uint64_t begin;
+    std::uint64_t end;
+};
+inline CompressedRange compressed_range(std::uint64_t entry, std::uint32_t cluster_bits) {
+    const unsigned bits = 62 - (cluster_bits - 8);
+    const std::uint64_t begin = entry & ((std::uint64_t{1} << bits) - 1);
+    const std::uint64_t more = (entry & ~(flag_copied | flag_compressed)) >> bits;
+    return {begin, (begin & ~std::uint64_t{511}) + (more + 1) * 512};
+}
 
 inline std::uint16_t be16(const void* p) {
     std::uint16_t v;

@@ -12,9 +12,6 @@ namespace {
 
 // Tables are read in pieces of this many 64-bit words.
 constexpr std::uint64_t piece = 8192;
-// All snapshots' L1 tables together, bytes: far above what anybody has, far below what a crafted snapshot
-// table could make us read.
-constexpr std::uint64_t max_snapshot_l1_bytes = 1u << 30;
 
 const Snapshot& choose(const std::vector<Snapshot>& all, const std::string& wanted, const std::string& path) {
     for (const Snapshot& s : all)

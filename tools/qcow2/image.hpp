@@ -58,6 +58,7 @@ public:
         if (header_.extended_l2() && header_.sealed_unit_bits) return 1u << *header_.sealed_unit_bits;
         return static_cast<std::uint32_t>(header_.cluster_size() / (header_.extended_l2() ? subclusters : 1));
     }
+    std::uint64_t l1_offset() const { return l1_offset_; }  // of the state that is looked at
     std::uint64_t l2_tables() const { return l2_tables_; }  // of the current state
 
     // Calls @sink for every range in [begin, end) that the image defines, ascending, clipped to

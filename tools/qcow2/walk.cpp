@@ -189,13 +189,8 @@ private:
         }
     }
 
-    // "Compressed Clusters Descriptor": the bits below 62 - (cluster_bits - 8) are the offset, those above the
-    // number of further sectors.
     void compressed(std::uint64_t entry, std::uint64_t at, std::uint64_t i) {
-        const unsigned bits = 62 - (h_.cluster_bits - 8);
-        const std::uint64_t host = entry & ((std::uint64_t{1} << bits) - 1);
-        const std::uint64_t more = (entry & ~(flag_copied | flag_compressed)) >> bits;
-        const std::uint64_t end = (host & ~std::uint64_t{511}) + (more + 1) * 512;
+        const auto [host, end] = compressed_range(entry, h_.cluster_bits);
         const std::uint64_t size = image_.file_.size();
         if (data_file_)
             return fault(at, i, "a compressed cluster", "none in an image with an external data file");
