@@ -94,6 +94,7 @@ demo: module-for-qemu-6.12
 
 .PHONY: lint
 lint: packages
+	tests/vm/uml source
 	tests/lint/run
 
 .PHONY: clean
