@@ -235,7 +235,8 @@ TEST_CASE("recover: the command") {
     CHECK(run(dmchain() + " seal " + (s.folder / "b.qcow2")).out == (s.folder / "b.qcow2") + ": is sealed already\n");
     ran = run(dmchain() + " table " + (s.folder / "y.chain"));
     CHECK(ran.out == "dmchain: " + (s.folder / "y.chain") + ": its active layer " + (s.folder / "b.qcow2") +
-                         " was sealed since: make a device of that with 'dmchain create'\n");
+                         " was sealed since: if another layer took over from it, 'dmchain recover' that; otherwise 'dmchain create' "
+                         "makes a device of it\n");
 }
 
 }  // namespace dmchain::test

@@ -66,7 +66,6 @@ std::string layer_of(const Options& o) {
 
 // From a sealed chain to a device with a new active layer on top; what was made before something goes wrong goes.
 void create_writable(const Options& o, const std::string& path, const std::string& layer) {
-    check_chain_file_place(path);
     {
         const qcow2::Chain chain(o.image.image, o.image.chain);
         if (!chain.virtual_size()) throw empty_disk(o.image.image);
@@ -99,7 +98,6 @@ std::uint32_t unit_bits(const qcow2::Chain& chain) {
 
 // From a chain whose top was sealed here to a device that goes on in it.
 void create_in_place(const Options& o, const std::string& path) {
-    check_chain_file_place(path);
     {
         const qcow2::Chain chain(o.image.image, o.image.chain);
         if (!chain.virtual_size()) throw empty_disk(o.image.image);
@@ -127,8 +125,8 @@ void run(const Options& o) {
         throw failed("{}: there is such a device already: 'dmchain remove' it, or choose another name", escaped(o.name));
     const std::string path = o.chain_file.empty() ? chain_file_beside(o.image.image, o.name) : o.chain_file;
     const std::string layer = o.read_only ? "" : o.in_place ? Place(o.image.image).path() : layer_of(o);
+    check_chain_file_place(path);
     if (o.dry_run) {
-        check_chain_file_place(path);
         if (o.in_place) {
             const qcow2::Chain chain(o.image.image, o.image.chain);
             qcow2::require_sealed(o.image.image, chain.top().image()->header(), chain::index_cluster_bits, unit_bits(chain));

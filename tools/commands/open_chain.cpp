@@ -23,16 +23,36 @@ Error empty_disk(const std::string& path) {
     return failed("{}: the virtual disk has 0 bytes: there is nothing to make a device of", escaped(path));
 }
 
-void check_chain_file_place(const std::string& path) {
+namespace {
+
+// The active layer that the chain file @path names, if it is still in use; "" also if the file cannot be read.
+std::string active_layer_of(const std::string& path) {
+    try {
+        const chain::ChainFile file{File(path)};
+        if (!file.active()) return "";
+        const std::string layer = file.path(*file.active());
+        return qcow2::is_in_use(File(layer)) ? layer : "";
+    } catch (const Error&) {
+        return "";
+    }
+}
+
+}  // namespace
+
+void check_chain_file_place(const std::string& path, bool recovered) {
     std::error_code none;
     dm::table_parameters(fs::absolute(path).string(), {});  // refuses a path that no table line can say
     if (fs::exists(path, none) && !(fs::is_regular_file(path, none) && chain::is_chain_file(File(path))))
         throw failed("{}: exists and is not a chain file: move it away, or name another place with --chain",
                      escaped(path));
+    if (recovered || !fs::exists(path, none)) return;
+    if (const std::string layer = active_layer_of(path); !layer.empty())
+        throw failed("{}: has the active layer {}, which is not sealed: 'dmchain activate' it or 'dmchain seal' the layer first, "
+                     "or name another place with --chain",
+                     escaped(path), escaped(layer));
 }
 
 void build_chain_file(const ImageOptions& image, const std::string& path, bool active) {
-    check_chain_file_place(path);
     const qcow2::Chain chain(image.image, image.chain);
     if (!chain.virtual_size()) throw empty_disk(image.image);
     chain::BuildOptions options;
@@ -51,8 +71,9 @@ chain::ChainFile open_for_device(const std::string& path) {
     file.verify_layers();
     if (!file.sectors()) throw empty_disk(path);
     if (file.active() && !qcow2::is_in_use(File(file.path(*file.active()))))
-        throw failed("{}: its active layer {} was sealed since: make a device of that with 'dmchain create'", escaped(path),
-                     escaped(file.path(*file.active())));
+        throw failed("{}: its active layer {} was sealed since: if another layer took over from it, 'dmchain recover' that; "
+                     "otherwise 'dmchain create' makes a device of it",
+                     escaped(path), escaped(file.path(*file.active())));
     return file;
 }
 

@@ -14,10 +14,11 @@ namespace dmchain::commands {
 // Where the chain file of an image goes unless told otherwise: beside it, @name.chain.
 std::string chain_file_beside(const std::string& image, const std::string& name);
 
-// Refuses @path for a chain file to be written: one that no table line can say, or where something else stands.
-void check_chain_file_place(const std::string& path);
+// Refuses @path for a chain file to be written: one that no table line can say, or where something else stands; and, unless
+// it is to be @recovered, a chain file whose active layer is not sealed: nothing else says which layer is on top.
+void check_chain_file_place(const std::string& path, bool recovered = false);
 
-// Builds the chain file @path of the image, with progress on a terminal, after check_chain_file_place(). @active: the
+// Builds the chain file @path of the image, with progress on a terminal; the caller has done check_chain_file_place(). @active: the
 // image, which must be in use, is the active layer.
 void build_chain_file(const ImageOptions& image, const std::string& path, bool active = false);
 

@@ -44,10 +44,8 @@ void run(const Options& o) {
     const qcow2::Chain chain(image.image, image.chain);
     chain::require_closed_logs(chain);
     const qcow2::Log& log = *chain.top().image()->log();
-    if (o.dry_run)
-        check_chain_file_place(path);
-    else
-        build_chain_file(image, path, true);
+    check_chain_file_place(path, true);
+    if (!o.dry_run) build_chain_file(image, path, true);
     if (o.json) {
         const nlohmann::json out = {{"chain_file", std::filesystem::absolute(path).lexically_normal().string()},
                                     {"active", chain.top().file().path()},

@@ -22,6 +22,7 @@ void run(const Options& o) {
         path = o.chain_file.empty()
                    ? chain_file_beside(path, std::filesystem::path(Place(path).path()).filename().string())
                    : o.chain_file;
+        check_chain_file_place(path);
         build_chain_file(o.image, path);
     }
     const chain::ChainFile file = open_for_device(path);

@@ -112,6 +112,15 @@ void Writable::resize(std::uint64_t bytes) {
     bytes_ = bytes;
 }
 
+void Writable::allocate(std::uint64_t offset, std::uint64_t bytes) {
+    if (::fallocate(fd_, 0, static_cast<off_t>(offset), static_cast<off_t>(bytes)) != 0) {
+        if (errno != EOPNOTSUPP && errno != ENOSYS)
+            throw failed("{}: cannot allocate {} bytes at offset {:#x}: {}", escaped(path_), bytes, offset, std::strerror(errno));
+        if (offset + bytes > bytes_) resize(offset + bytes);
+    }
+    bytes_ = std::max(bytes_, offset + bytes);
+}
+
 void Writable::punch(std::uint64_t offset, std::uint64_t bytes) {
     seen(Step::punch, nullptr, bytes, offset);
     if (::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),

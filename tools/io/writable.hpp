@@ -32,6 +32,8 @@ public:
     // What was written, and the file's size, are durable; nothing of a device stays cached.
     void sync();
     void resize(std::uint64_t bytes);  // not of a device
+    // Makes sure that a file has room for the range, which reads zeroes where it was not there before.
+    void allocate(std::uint64_t offset, std::uint64_t bytes);
     // Gives the range back to the file system or the device, where that is possible; it may read anything then.
     void punch(std::uint64_t offset, std::uint64_t bytes);
 

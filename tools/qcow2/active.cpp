@@ -21,6 +21,12 @@ namespace dmchain::qcow2 {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+constexpr std::uint64_t first_blocks = 64u << 10;  // bytes
+
+}  // namespace
+
 LogId write_empty_log(Writable& to, std::uint32_t cluster_bits, std::uint32_t unit_bits, std::uint64_t sectors,
                       std::uint64_t segment_bytes) {
     const std::uint64_t at = std::uint64_t{1} << cluster_bits;
@@ -37,7 +43,14 @@ LogId write_empty_log(Writable& to, std::uint32_t cluster_bits, std::uint32_t un
     head.unit_shift = static_cast<__u8>(unit_bits);
     head.crc = htole32(chain_crc32c_more(0, &head, sizeof head));
     to.write(&head, sizeof head, at);
-    to.write_zeroes(segment_bytes - sizeof head, at + sizeof head);
+    std::uint64_t zeroed = segment_bytes;
+    if (at + sizeof head == to.size()) {
+        // A new file: the rest is allocated, which takes no writing. A few blocks are written all the same, so that the
+        // first commits do not wait for the file system to note that they are.
+        zeroed = std::min(segment_bytes, first_blocks);
+        to.allocate(at, segment_bytes);
+    }
+    to.write_zeroes(zeroed - sizeof head, at + sizeof head);
     return id;
 }
 
@@ -58,10 +71,12 @@ void fill(Writable& to, const ActiveOptions& o) {
     h.backing_name = o.backing_name;
     h.backing_format = o.backing_format;
     const auto header = header_bytes(h, to.path());
-    // The header last: until it is durable this is no image.
     write_empty_log(to, o.cluster_bits, *h.sealed_unit_bits, o.size >> 9, segment);
-    to.write_zeroes(cluster - header.size(), header.size());
-    to.sync();
+    if (to.is_device()) {
+        // The header last: until it is durable this is no image. A file has a name only when all is there.
+        to.write_zeroes(cluster - header.size(), header.size());
+        to.sync();
+    }
     to.write(header.data(), header.size(), 0);
     to.sync();
 }
