@@ -8,6 +8,7 @@
 #include "qcow2/active.hpp"
 #include "qcow2/chain.hpp"
 #include "qcow2/check.hpp"
+#include "qcow2/header_bytes.hpp"
 #include "support/active_maker.hpp"
 
 namespace dmchain::test {
@@ -365,6 +366,16 @@ TEST_CASE("an active layer is made with its backing file, and not over anything"
         const Log log(File(path), bits);
         CHECK(log.unit_bits() == std::max(9u, bits - 5));
     }
+}
+
+TEST_CASE("names of backing files") {
+    CHECK(backing_name("/a/new", "/a/old", true) == "old");
+    CHECK(backing_name("/a/new", "/a/old", false) == "/a/old");
+    CHECK(backing_name("/a/b/new", "/a/old", true) == "/a/old");
+    CHECK(backing_name("/a/new", "/a/b/old", true) == "/a/b/old");
+    CHECK(backing_name("/new", "/old", true) == "old");
+    CHECK(backing_name("/a/new", "/a/nbd:x", true) == "./nbd:x");
+    CHECK(backing_name("/a/new", "/a/json:{}", true) == "./json:{}");
 }
 
 TEST_CASE("names of layers") {

@@ -9,6 +9,7 @@
 #include "io/writable.hpp"
 #include "qcow2/check.hpp"
 #include "qcow2/reader.hpp"
+#include "qcow2/room.hpp"
 #include "qcow2/seal.hpp"
 #include "qcow2/unseal.hpp"
 #include "support/random_layer.hpp"
@@ -108,6 +109,34 @@ TEST_CASE("random layers are read by their log, and sealed are images that QEMU 
         require_image(folder, folder / "filled.qcow2", layer.disk);
     }
     CHECK(partial > 100);
+}
+
+TEST_CASE("room: behind what is there, and on a device that ends, where there is some") {
+    constexpr unsigned bits = 12;
+    const auto at = [](std::uint64_t cluster) { return cluster << bits; };
+    Room file(bits, ~std::uint64_t{0} >> bits, "file");
+    file.use(0, 1);
+    file.use(at(3) + 5, 2 * 4096);
+    file.begin_at(at(8));
+    CHECK(file.get() == at(8));
+    CHECK(file.get(3) == at(9));
+    CHECK(file.clusters() == 12);
+    CHECK(file.used(5));
+    CHECK_FALSE(file.used(6));
+    file.release(at(9), 3);
+    CHECK(file.clusters() == 9);
+
+    Room device(bits, 12, "/dev/x");
+    device.use(0, 1);
+    device.use(at(3), 4096);
+    device.begin_at(at(10));
+    CHECK(device.get(3) == at(4));
+    CHECK(device.get(2) == at(10));
+    CHECK(device.get(2) == at(1));
+    CHECK(device.get() == at(7));
+    CHECK_THROWS_WITH(device.get(3), "/dev/x: the device has no room for 12 KiB of metadata in a row: extend it, and seal again");
+    CHECK(device.get(2) == at(8));
+    CHECK_THROWS(device.get());
 }
 
 TEST_CASE("what a sealed layer does not use is given back") {

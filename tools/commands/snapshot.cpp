@@ -29,6 +29,7 @@ struct Options {
     std::string freeze;
     std::string thaw;
     SealHow how;
+    bool prepare = false;
     bool no_seal = false;
     bool wait = false;
     bool json = false;
@@ -129,12 +130,23 @@ void run(const Options& o) {
     const bool seals = !o.no_seal;
     if (o.how.dry_run) {
         check_layer_place(layer);
+        if (o.prepare) {
+            fmt::print("would make the layer {}\n", escaped(layer));
+            return;
+        }
         fmt::print("would make the layer {}, let /dev/mapper/{} go on in it, and {} {}\n", escaped(layer), escaped(o.name),
                    seals ? "seal" : "freeze", escaped(device.active_path));
         return;
     }
     const bool file = !fs::is_block_file(layer);
     make_layer(layer, device);
+    if (o.prepare) {
+        if (o.json)
+            print_json(nlohmann::json{{"device", "/dev/mapper/" + o.name}, {"layer", layer}});
+        else
+            fmt::print("{}\n", escaped(layer));
+        return;
+    }
     try {
         Frozen frozen(o);
         dm::message(o.name, "snapshot " + dm::message_word(layer));
@@ -171,6 +183,7 @@ void add_snapshot(CLI::App& app, Exit&) {
         ->type_name("PATH");
     c->add_option("--freeze", o->freeze, "Shell command that makes the guest's file systems consistent, run before")->type_name("CMD");
     c->add_option("--thaw", o->thaw, "Shell command that lets it go on, run afterwards in any case")->type_name("CMD");
+    c->add_flag("--prepare", o->prepare, "Only make the new layer, for 'dmsetup message NAME 0 snapshot PATH'");
     c->add_flag("--no-seal", o->no_seal, "Leave the frozen layer as it is; 'dmchain seal NAME' seals it later");
     c->add_flag("--wait", o->wait, "Return when the frozen layer is sealed");
     add_seal_options(*c, o->how);
