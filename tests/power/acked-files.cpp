@@ -262,7 +262,7 @@ void put(int fd, std::uint64_t first, std::uint64_t count, std::uint64_t seq) {
 class Writer {
 public:
     Writer(const std::string& dir, Notes& notes, unsigned number, std::uint64_t seed, std::uint64_t seq)
-        : dir_(dir + "/" + std::to_string(number)), top_(dir), notes_(notes), number_(number), rnd_(seed * 64 + number), seq_(seq) {}
+        : dir_(dir + "/" + std::to_string(number)), top_(dir), notes_(notes), number_(number), seed_(seed), rnd_(seed * 64 + number), seq_(seq) {}
 
     [[noreturn]] void run() {
         ::mkdir(dir_.c_str(), 0755);
@@ -272,7 +272,11 @@ public:
             struct stat st {};
             if (::stat(path_of(top_, number_ * names + name).c_str(), &st) == 0 && st.st_size > 0) there_[name] = static_cast<std::uint64_t>(st.st_size) / sector_bytes;
         }
-        for (;;) one();
+        for (;;) {
+            one();
+            // In every second boot flushes are rare, so that more is lost.
+            if (seed_ % 2) ::usleep(static_cast<unsigned>(draw(1500000)));
+        }
     }
 
 private:
@@ -338,6 +342,7 @@ private:
     std::string dir_, top_;
     Notes& notes_;
     unsigned number_;
+    std::uint64_t seed_;
     std::mt19937_64 rnd_;
     std::uint64_t seq_;
     std::map<unsigned, std::uint64_t> there_;  // sectors, by name
@@ -353,7 +358,7 @@ constexpr std::uint64_t loose_sectors = 32768, loose_seq = 1ull << 48;
     for (std::uint64_t seq = loose_seq | seed << 20;; seq++) {
         const std::uint64_t count = 8 << rnd() % 6;
         put(fd, rnd() % (loose_sectors - count) & ~7ull, count, seq);
-        if (rnd() % 4 == 0 && ::sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE) != 0) die("loose");
+        if (rnd() % 2 && ::sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE) != 0) die("loose");
         ::usleep(static_cast<unsigned>(rnd() % 20000));
     }
 }

@@ -57,3 +57,22 @@ qemu_release() {
     qemu-6.12) echo "$NEWEST" ;;
     esac
 }
+
+# copy_modules IMAGE RELEASE DIR NAME...: these modules of an unpacked kernel package and what they need, for an initrd;
+# DIR/order has them in the order in which they are to be loaded.
+copy_modules() {
+    local image=$1 release=$2 dir=$3 file name
+    shift 3
+    mkdir -p "$dir"
+    for name in "$@"; do
+        /sbin/modprobe -d "$image" -S "$release" --show-depends "$name"
+    done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' |
+        while read -r file; do
+            name=${file##*/}
+            case $name in
+            *.xz) xz -dc "$file" >"$dir/${name%.xz}" ;;
+            *) cp "$file" "$dir/" ;;
+            esac
+            echo "${name%.xz}" >>"$dir/order"
+        done
+}
