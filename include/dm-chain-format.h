@@ -33,7 +33,7 @@
 #define CHAIN_MIN_CLUSTER_SHIFT		12
 #define CHAIN_MAX_CLUSTER_SHIFT		21
 
-#define CHAIN_MAX_LAYERS	4096	/* records in the layer table, data files included */
+#define CHAIN_MAX_LAYERS	16384	/* records in the layer table, data files included */
 #define CHAIN_MAX_PATH		4095	/* bytes of a layer's path, without the NUL */
 #define CHAIN_MAX_LAYER_ID	0xfffe
 #define CHAIN_NO_LAYER		0xffff

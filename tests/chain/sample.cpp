@@ -147,9 +147,9 @@ const std::vector<ChainDamage>& chain_damages() {
         SUPER("sectors", uint64_t, sectors, htole64(uint64_t{1} << 62),
               "virtual size in sectors is 4611686018427387904, expected at most 2199023255552");
         SUPER("no-layers", std::uint32_t, layer_count, 0, "number of layers is 0, expected at least 1");
-        SUPER("many-layers", std::uint32_t, layer_count, htole32(5000), "number of layers is 5000, expected at most 4096");
+        SUPER("many-layers", std::uint32_t, layer_count, htole32(20000), "number of layers is 20000, expected at most 16384");
         SUPER("strings", std::uint32_t, string_bytes, htole32(0xffffffff),
-              "bytes of layer paths is 4294967295, expected at most 16777216");
+              "bytes of layer paths is 4294967295, expected at most 67108864");
         SUPER("layers-early", uint64_t, layer_offset, htole64(512),
               "offset of the layer table is 512, expected at least 8192");
         SUPER("layers-unaligned", uint64_t, layer_offset, htole64(8193),

@@ -93,6 +93,30 @@ TEST_CASE("what reaches the end of the disk fills its last cluster, and nothing 
     }
 }
 
+TEST_CASE("a leaf that is one range is known as such, until something else lies in it") {
+    constexpr std::uint64_t leaf = CHAIN_FANOUT * cluster;
+    Window w({3 * leaf + 5 * cluster, 16, 12});
+    w.clear(0);
+    CHECK(w.whole(0) == CHAIN_HOLE);
+    w.apply({cluster, 2 * leaf - cluster, Kind::data, cluster, 0}, 1);
+    CHECK(w.whole(0) == 0);
+    CHECK(w.entry(0) == CHAIN_HOLE);
+    CHECK(w.entry(1) == data(1, cluster));
+    CHECK(w.whole(1) == data(1, leaf));
+    CHECK(w.entry(CHAIN_FANOUT + 7) == data(1, leaf + 7 * cluster));
+    w.apply({leaf + 9 * cluster, 4096, Kind::data, 1 << 30, 0}, 2);
+    CHECK(w.whole(1) == 0);
+    w.apply({0, 3 * leaf + 5 * cluster, Kind::data, leaf, 0}, 3);
+    CHECK(w.whole(1) == data(3, 2 * leaf));
+    CHECK(w.whole(3) == 0);
+    w.apply({leaf, 4096, Kind::zero, 0, 0}, 4);
+    w.apply({leaf, 4096, Kind::data, 2 * leaf, 0}, 3);
+    w.settle();
+    CHECK(w.entry(CHAIN_FANOUT) == data(3, 2 * leaf));
+    CHECK(w.entry(3 * CHAIN_FANOUT + 4) == data(3, 4 * leaf + 4 * cluster));
+    CHECK(w.entry(3 * CHAIN_FANOUT + 5) == CHAIN_HOLE);
+}
+
 TEST_CASE("a node whose children are one piece is an entry of its parent") {
     const Geometry g{1024 * cluster, 16, 12};
     std::vector<std::uint64_t> entries(CHAIN_FANOUT);

@@ -202,11 +202,11 @@ TEST_CASE("chain: 1000 layers open, 4097 files are too many") {
         folder.write(fmt::format("l{}.qcow2", i), maker.bytes);
     };
     folder.write("l0.qcow2", Maker({.cluster_bits = 9}).bytes);
-    for (int i = 1; i <= 4096; i++) add(i);
+    for (int i = 1; i <= 16384; i++) add(i);
     CHECK(Chain(folder / "l999.qcow2", {}).layers().size() == 1000);
-    CHECK(Chain(folder / "l4095.qcow2", {}).layers().size() == 4096);
-    CHECK(error_of(folder / "l4096.qcow2") ==
-          fmt::format("1 {}/l1.qcow2: its backing file would be file 4097 of the chain, expected at most 4096", folder.path()));
+    CHECK(Chain(folder / "l16383.qcow2", {}).layers().size() == 16384);
+    CHECK(error_of(folder / "l16384.qcow2") ==
+          fmt::format("1 {}/l1.qcow2: its backing file would be file 16385 of the chain, expected at most 16384", folder.path()));
 }
 
 }  // namespace dmchain::test

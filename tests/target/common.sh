@@ -15,6 +15,21 @@ log_since() { dmesg | tail -n +$((log_lines + 1)); }
 
 dm() { dmsetup --noudevsync --noudevrules "$@"; }
 
+# Of the device vm: a field of its status by its number (docs/target.md), after start, length and name.
+field() { dmsetup status vm | cut -d' ' -f$((3 + $1)); }
+mode() { field 5; }
+is_mode() { [ "$(mode)" = "$1" ]; }
+
+# within SECONDS COMMAND...: it becomes true in that time
+within() {
+    local n=$(($1 * 5))
+    shift
+    while ! "$@"; do
+        [ $((n--)) -gt 0 ] || return 1
+        sleep 0.2
+    done
+}
+
 # The table line must be refused: refused NAME "TABLE LINE" "text in the kernel log"
 refused() {
     log_mark

@@ -10,7 +10,7 @@ namespace dmchain::chain {
 
 void Window::clear(std::uint64_t first) {
     first_ = first;
-    std::fill(cell_.begin(), cell_.end(), chain_entry(CHAIN_HOLE, 0, 0));
+    std::fill(whole_.begin(), whole_.end(), chain_entry(CHAIN_HOLE, 0, 0));
     fine_.clear();
     compressed_.clear();
 }
@@ -33,6 +33,13 @@ std::uint64_t* Window::make_fine(std::uint32_t cell) {
     return &fine_[chain_entry_pos(cell_[cell])];
 }
 
+// Its cells count from now on.
+void Window::spread(std::uint32_t leaf) {
+    if (!whole_[leaf]) return;
+    for (std::uint32_t i = 0; i < CHAIN_FANOUT; i++) cell_[leaf * CHAIN_FANOUT + i] = child(whole_[leaf], i);
+    whole_[leaf] = 0;
+}
+
 // @entry is that of byte @begin of the disk.
 void Window::set(std::uint64_t begin, std::uint64_t end, std::uint64_t entry) {
     const std::uint64_t size = geometry_.cluster_bytes();
@@ -40,9 +47,14 @@ void Window::set(std::uint64_t begin, std::uint64_t end, std::uint64_t entry) {
     if (end == geometry_.bytes) end = (end + size - 1) & ~(size - 1);
     while (begin < end) {
         const auto cell = static_cast<std::uint32_t>((begin >> geometry_.cluster_shift) - first_);
+        const std::uint32_t leaf = cell >> CHAIN_FANOUT_SHIFT;
         const std::uint64_t within = begin & (size - 1);
-        const std::uint64_t bytes = std::min(end - begin, size - within);
-        if (bytes == size) {
+        const std::uint64_t leaf_bytes = size << CHAIN_FANOUT_SHIFT;
+        std::uint64_t bytes = std::min(end - begin, size - within);
+        if (begin % leaf_bytes == 0 && end - begin >= leaf_bytes) {
+            bytes = leaf_bytes;
+            whole_[leaf] = entry;
+        } else if (spread(leaf); bytes == size) {
             cell_[cell] = entry;
         } else {
             std::uint64_t* fine = make_fine(cell);
@@ -80,6 +92,10 @@ void Window::settle() {
     const std::uint32_t count = geometry_.subblocks(), n = used();
     const std::uint64_t sectors = std::uint64_t{1} << (geometry_.subblock_shift - 9);
     for (std::uint32_t c = 0; c < n; c++) {
+        if (whole_[c >> CHAIN_FANOUT_SHIFT]) {
+            c |= CHAIN_FANOUT - 1;
+            continue;
+        }
         if (chain_entry_kind(cell_[c]) != CHAIN_FINE) continue;
         std::uint64_t* fine = &fine_[chain_entry_pos(cell_[c])];
         std::uint32_t i = 1;

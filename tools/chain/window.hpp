@@ -27,7 +27,7 @@ public:
     static constexpr unsigned leaves = 16;  // 512 MiB at 64 KiB clusters: one L2 table, 64 KiB of entries
     static constexpr unsigned cells = leaves * CHAIN_FANOUT;
 
-    explicit Window(const Geometry& geometry) : geometry_(geometry), cell_(cells) {}
+    explicit Window(const Geometry& geometry) : geometry_(geometry), whole_(leaves), cell_(cells) {}
 
     // Starts anew at cluster @first: all holes.
     void clear(std::uint64_t first);
@@ -46,17 +46,28 @@ public:
     // Clusters of the window that lie in the disk.
     std::uint32_t used() const;
 
+    // If a leaf is known to be one contiguous range: its first entry. Otherwise 0.
+    std::uint64_t whole(std::uint32_t leaf) const { return whole_[leaf]; }
     // An entry as in the chain file, but the positions of FINE and COMPRESSED are indexes for the next two.
-    std::uint64_t entry(std::uint32_t cell) const { return cell_[cell]; }
+    std::uint64_t entry(std::uint32_t cell) const {
+        const std::uint64_t whole = whole_[cell >> CHAIN_FANOUT_SHIFT];
+        return whole ? child(whole, cell & (CHAIN_FANOUT - 1)) : cell_[cell];
+    }
     const std::uint64_t* fine(std::uint64_t entry) const { return &fine_[chain_entry_pos(entry)]; }
     const chain_compressed& compressed(std::uint64_t entry) const { return compressed_[chain_entry_pos(entry)]; }
 
 private:
+    std::uint64_t child(std::uint64_t entry, std::uint64_t clusters) const {
+        return chain_entry_advance(entry, clusters << (geometry_.cluster_shift - 9));
+    }
     void set(std::uint64_t begin, std::uint64_t end, std::uint64_t entry);
+    void spread(std::uint32_t leaf);
     std::uint64_t* make_fine(std::uint32_t cell);
 
     Geometry geometry_;
     std::uint64_t first_ = 0;
+    // What was written in order is handled by the leaf; only where there is more than one range do cells count.
+    std::vector<std::uint64_t> whole_;
     std::vector<std::uint64_t> cell_;
     std::vector<std::uint64_t> fine_;
     std::vector<chain_compressed> compressed_;

@@ -66,12 +66,17 @@ void Writer::add(const Window& window, std::vector<std::byte>& buffer) {
     buffer.clear();
     for (std::uint32_t c = 0; c < window.used(); c += CHAIN_FANOUT) {
         const std::uint32_t n = std::min<std::uint32_t>(CHAIN_FANOUT, window.used() - c);
+        const std::uint64_t first = window.first() + c, leaf = first >> CHAIN_FANOUT_SHIFT;
+        leaf_[leaf] = window.whole(c >> CHAIN_FANOUT_SHIFT);
+        if (leaf_[leaf]) {
+            clusters += chain_entry_kind(leaf_[leaf]) != CHAIN_HOLE ? n : 0;
+            continue;
+        }
         for (std::uint32_t i = 0; i < CHAIN_FANOUT; i++) {
             entries[i] = i < n ? window.entry(c + i) : hole;
             clusters += chain_entry_kind(entries[i]) != CHAIN_HOLE;
             if (chain_entry_kind(entries[i]) > CHAIN_DATA) note_compressed(window, entries[i]);
         }
-        const std::uint64_t first = window.first() + c, leaf = first >> CHAIN_FANOUT_SHIFT;
         NodeBuilder node(0, first, geometry_.cluster_bytes() >> 9, geometry_, &window);
         leaf_[leaf] = node.whole(entries.data(), n);
         if (leaf_[leaf]) continue;

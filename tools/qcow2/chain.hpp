@@ -58,7 +58,7 @@ struct ChainOptions {
 
 class Chain {
 public:
-    static constexpr std::size_t max_files = 4096;  // CHAIN_MAX_LAYERS: data files count
+    static constexpr std::size_t max_files = 16384;  // CHAIN_MAX_LAYERS: data files count
 
     // Opens @top, which must be qcow2, and all below. Throws damaged() or failed() for the first thing that
     // is wrong.
