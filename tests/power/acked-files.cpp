@@ -382,7 +382,7 @@ std::size_t check_loose(const std::string& dir) {
 void take_snapshots(Notes& notes, const std::string& command, std::uint64_t seed, std::uint64_t number) {
     std::mt19937_64 rnd(seed);
     for (;;) {
-        ::usleep(100000 + static_cast<unsigned>(rnd() % 2000000));
+        ::usleep(100000 + static_cast<unsigned>(rnd() % 800000));
         const std::string n = std::to_string(++number);
         notes.add("snapshot " + n);
         if (std::system((command + " " + n).c_str()) != 0) die(command);
