@@ -150,13 +150,34 @@ u64 chain_active_step(const struct chain_active *a)
 	return round_up(step, 1ull << a->geometry.cluster_shift);
 }
 
+static void set_end(struct chain_active *a, u64 end)
+{
+	mutex_lock(&a->lock);
+	a->end = end;
+	mutex_unlock(&a->lock);
+	WRITE_ONCE(a->layer->bytes, end);
+	WRITE_ONCE(a->geometry.layer_bytes, end);
+}
+
+/* A device does not grow by itself, but somebody may have extended it. */
+static int look_for_room(struct chain_active *a)
+{
+	u64 cluster = 1ull << a->geometry.cluster_shift;
+	u64 end = round_down(bdev_nr_bytes(a->layer->dev->bdev), cluster);
+
+	if (end <= a->end)
+		return -ENOSPC;
+	set_end(a, end);
+	return 0;
+}
+
 int chain_active_grow(struct chain_active *a)
 {
 	u64 step = chain_active_step(a);
 	int r;
 
 	if (a->fixed)
-		return -ENOSPC;
+		return look_for_room(a);
 	/* Less, when the file system has not so much left. */
 	for (;; step = round_up(step / 2, 1ull << a->geometry.cluster_shift)) {
 		r = vfs_fallocate(a->layer->file, 0, a->end, step);
@@ -167,11 +188,7 @@ int chain_active_grow(struct chain_active *a)
 	}
 	if (r)
 		return r == -EDQUOT ? -ENOSPC : r;
-	mutex_lock(&a->lock);
-	a->end += step;
-	mutex_unlock(&a->lock);
-	WRITE_ONCE(a->layer->bytes, a->end);
-	WRITE_ONCE(a->geometry.layer_bytes, a->end);
+	set_end(a, a->end + step);
 	return 0;
 }
 

@@ -40,7 +40,7 @@ struct chain_active {
 	u64 free_clusters;
 	u64 next; /* bytes: from here on all is free ... */
 	u64 end; /* ... up to here, which exists */
-	bool fixed; /* it cannot grow: a device */
+	bool fixed; /* a device: it grows when somebody extends it */
 };
 
 /*
@@ -66,7 +66,10 @@ void chain_active_put(struct chain_active *a, u64 host);
 void chain_active_take(struct chain_active *a, u64 host);
 /* Bytes by which the file grows next. */
 u64 chain_active_step(const struct chain_active *a);
-/* Makes the file longer, by a large step. Returns 0, -ENOSPC, or another error. */
+/*
+ * Makes the file longer, by a large step; of a device, finds out whether it has become longer. Returns
+ * 0, -ENOSPC, or another error.
+ */
 int chain_active_grow(struct chain_active *a);
 /* Calls @fn for each stretch of free clusters below the end. */
 void chain_active_each_free(struct chain_active *a, void (*fn)(void *, u64 offset, u64 bytes),

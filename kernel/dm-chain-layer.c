@@ -107,6 +107,9 @@ static int chain_layer_open_device(struct chain_layer_open *l, struct dm_target 
 		return r;
 	}
 	bytes = bdev_nr_bytes(l->dev->bdev);
+	/* One that is written may be extended meanwhile. */
+	if (l->unsealed && bytes > l->bytes)
+		l->bytes = bytes;
 	if (bytes != l->bytes) {
 		DMERR("layer %u (%s): %llu bytes, the index was built from %llu: create it anew",
 		      l->id, path, bytes, l->bytes);
@@ -341,6 +344,8 @@ int chain_layer_sealed(struct chain_layer_open *l, const char *path, struct chai
 		return r ? r : -EBUSY;
 	}
 	if (l->dev) {
+		WRITE_ONCE(l->bytes, bdev_nr_bytes(l->dev->bdev));
+		rec->bytes = cpu_to_le64(l->bytes);
 		rec->head_crc = cpu_to_le32(crc);
 		rec->flags = cpu_to_le32(CHAIN_LAYER_HAS_HEAD_CRC);
 		l->unsealed = false;

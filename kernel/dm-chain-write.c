@@ -190,7 +190,8 @@ static void grow_worker(struct work_struct *work)
 	struct kstatfs st;
 
 	w->grow_result = chain_active_grow(w->active);
-	if (w->options.low_water && !vfs_statfs(&w->active->layer->file->f_path, &st))
+	if (!w->active->fixed && w->options.low_water &&
+	    !vfs_statfs(&w->active->layer->file->f_path, &st))
 		note_low_water(w, (u64)st.f_bavail * st.f_bsize < w->options.low_water);
 	memalloc_noio_restore(noio);
 	atomic_set(&w->grow_over, 1);
@@ -220,7 +221,8 @@ static u64 get_cluster(struct chain_writer *w)
 
 	if (w->active->fixed)
 		note_low_water(w, left < w->options.low_water);
-	else if (left < chain_active_step(w->active) / 2 && !w->growing && !w->grow_failed)
+	if ((w->active->fixed ? !host : left < chain_active_step(w->active) / 2) && !w->growing &&
+	    !w->grow_failed)
 		grow(w);
 	if (host) {
 		w->no_space = false;
@@ -847,10 +849,15 @@ static void retry_stalled(struct chain_writer *w)
 	if (atomic_xchg(&w->grow_over, 0)) {
 		w->growing = false;
 		w->grow_failed = w->grow_result;
+		if (!w->grow_failed)
+			w->no_space = false;
 		atomic_set(&w->retry, 1);
 	}
 	if (atomic_xchg(&w->try_grow, 0)) {
 		w->grow_failed = false;
+		/* Also if nobody waits: the next one who needs room is to find it. */
+		if (w->no_space && !w->growing && !w->held)
+			grow(w);
 		atomic_set(&w->retry, 1);
 	}
 	if (w->grow_failed || w->no_space)
