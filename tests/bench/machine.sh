@@ -11,12 +11,15 @@ say() { printf '%s\n' "$1" >>"$DMCHAIN_OUT/results"; }
 median() { sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 sectors() { blockdev --getsz "$1"; }
 
-# The machine's memory is a file of its host: whoever is first to touch a page of it pays for it. Here, that is nobody who
-# is measured.
+# The machine's memory is a file of its host: whoever is first to touch a page of it pays for it. That is to be nobody who
+# is measured: touches what is free. To be called when the large files are there.
 touch_memory() {
-    local folder
+    local folder free
     folder=$(mktemp -d)
-    mount -t tmpfs -o size=80% tmpfs "$folder"
+    sync
+    echo 3 >/proc/sys/vm/drop_caches
+    free=$(awk '/^MemFree:/ { print $2 }' /proc/meminfo)
+    mount -t tmpfs -o size=$((free / 10 * 9))k tmpfs "$folder"
     dd if=/dev/zero of="$folder/all" bs=1M status=none 2>/dev/null || true # until it is full
     umount "$folder"
     rmdir "$folder"
