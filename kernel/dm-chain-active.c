@@ -300,6 +300,14 @@ static int get_spare(struct chain_active *a)
 	return a->spare ? 0 : -ENOSPC;
 }
 
+bool chain_log_has_room(const struct chain_active *a)
+{
+	const struct chain_log_position *log = &a->log;
+	u64 end = READ_ONCE(log->segment) + READ_ONCE(log->segment_bytes);
+
+	return READ_ONCE(a->spare) || end - READ_ONCE(log->next) >= log->segment_bytes / 4;
+}
+
 void chain_log_prepare(struct chain_active *a)
 {
 	u64 left = a->log.segment + a->log.segment_bytes - a->log.next, at;

@@ -67,8 +67,8 @@ void chain_active_take(struct chain_active *a, u64 host);
 /* Bytes by which the file grows next. */
 u64 chain_active_step(const struct chain_active *a);
 /*
- * Makes the file longer, by a large step; of a device, finds out whether it has become longer. Returns
- * 0, -ENOSPC, or another error.
+ * Makes the file longer, by a large step; of a device, finds out whether it has become longer.
+ * Returns 0, -ENOSPC, or another error.
  */
 int chain_active_grow(struct chain_active *a);
 /* Calls @fn for each stretch of free clusters below the end. */
@@ -88,6 +88,12 @@ int chain_active_flush(struct chain_active *a);
  */
 int chain_log_append(struct chain_active *a, const struct chain_log_record *records, u32 count,
 		     enum chain_log_type last, const void *body, u32 body_bytes);
+
+/*
+ * False: the log is near its end and there is no room for its next segment; what is left is for
+ * what is under way. Context: any; beside chain_log_append() it may be right a commit later.
+ */
+bool chain_log_has_room(const struct chain_active *a);
 
 /*
  * Finds room for the log's next segment before it is needed, and fills it with zeroes, so that a

@@ -314,6 +314,8 @@ void chain_store_needs_check(struct chain_store *s)
 		r = write_super(s, super);
 	}
 	kfree(super);
+	/* Nobody else has changed it: the device can be suspended and resumed, read-only. */
+	s->cf->super->generation = s->disk.generation;
 	if (r)
 		DMERR("%s: cannot even say in it that it needs a check", s->cf->path);
 }

@@ -189,7 +189,13 @@ static void grow_worker(struct work_struct *work)
 	unsigned int noio = memalloc_noio_save();
 	struct kstatfs st;
 
-	w->grow_result = chain_active_grow(w->active);
+	if (chain_log_has_room(w->active)) {
+		w->grow_result = chain_active_grow(w->active);
+	} else {
+		/* In the commits' thread: nobody appends meanwhile. */
+		chain_log_prepare(w->active);
+		w->grow_result = chain_log_has_room(w->active) ? 0 : -ENOSPC;
+	}
 	if (!w->active->fixed && w->options.low_water &&
 	    !vfs_statfs(&w->active->layer->file->f_path, &st))
 		note_low_water(w, (u64)st.f_bavail * st.f_bsize < w->options.low_water);
@@ -213,6 +219,31 @@ static void grow(struct chain_writer *w)
 	queue_work(w->commit_wq, &w->grow_work);
 }
 
+/* There was no room for something, and nobody is looking for more. */
+static void note_no_space(struct chain_writer *w)
+{
+	if (w->growing || w->no_space)
+		return;
+	w->no_space = true;
+	DMERR("%s: no room in the active layer: writes that need some %s", w->chain->file.path,
+	      w->options.error_if_no_space ? "fail" : "wait");
+	dm_table_event(w->chain->ti->table);
+}
+
+/*
+ * Whether what needs a record has to wait, because the log could not take all that may come. A full
+ * log would make the device read-only.
+ */
+static bool log_is_short(struct chain_writer *w)
+{
+	if (chain_log_has_room(w->active))
+		return false;
+	if (!w->growing && !w->grow_failed)
+		grow(w);
+	note_no_space(w);
+	return true;
+}
+
 /* A free cluster, and more room in time. 0: none now. */
 static u64 get_cluster(struct chain_writer *w)
 {
@@ -228,12 +259,7 @@ static u64 get_cluster(struct chain_writer *w)
 		w->no_space = false;
 		return host;
 	}
-	if (!w->growing && !w->no_space) {
-		w->no_space = true;
-		DMERR("%s: no room in the active layer: writes that need some %s",
-		      w->chain->file.path, w->options.error_if_no_space ? "fail" : "wait");
-		dm_table_event(w->chain->ti->table);
-	}
+	note_no_space(w);
 	return 0;
 }
 
@@ -445,6 +471,8 @@ static enum started start_piece(struct chain_writer *w, struct bio *bio, bool *a
 		*all = true;
 		return WAITS;
 	}
+	if (log_is_short(w))
+		return STALLED;
 	whole = !skew && n >= us;
 	if (whole) {
 		u32 busy = owned.bitmap | (f ? f->busy : 0);
@@ -575,7 +603,7 @@ static enum started zero_piece(struct chain_writer *w, struct bio *bio, bool *al
 	}
 	n = units * us;
 whole:
-	if (txn_full(w->open))
+	if (txn_full(w->open) || log_is_short(w))
 		return STALLED;
 	WRITE_ONCE(w->chain->uncommitted, true);
 	r = chain_index_set(w->chain->index, cluster, w->active->layer->id, w->unit_shift, 0, mask);
@@ -1065,12 +1093,15 @@ struct new_layer {
 	struct chain_layer rec;
 };
 
+/* Drops what is left of it; may be called again. */
 static void drop_new_layer(struct chain *c, struct new_layer *n)
 {
 	if (n->active)
 		chain_active_close(n->active);
 	if (n->open)
 		chain_layer_drop(n->open, c->ti);
+	n->active = NULL;
+	n->open = NULL;
 }
 
 /*

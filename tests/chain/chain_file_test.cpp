@@ -30,8 +30,8 @@ TEST_CASE("damaged chain files are refused with their place, what was found and 
         REQUIRE(s.bytes != good.bytes);
         const std::string path = folder.write("bad.chain", s.bytes);
         const std::string expected =
-            d.name == "magic" ? path + ": not a chain file: it does not begin with \"DMCHAIN\"" :
-            path + ": " + d.message(s) + ": build it anew with 'dmchain create' or 'dmchain table'";
+            d.name == "magic" ? path + ": not a chain file: it does not begin with \"DMCHAIN\""
+                              : path + ": " + d.message(s) + ": build it anew with 'dmchain create' or 'dmchain table'";
         std::string message;
         bool opened = false;
         try {
@@ -114,14 +114,16 @@ TEST_CASE("a chain file with an active layer") {
     SUBCASE("the layer table does not have it") {
         s.put(offsetof(chain_super, active), std::uint16_t{9});
         s.seal_super();
-        CHECK(message() == (folder / "active.chain") + ": at byte 74: active layer is 9, expected one of the layer table: "
-                                                       "build it anew with 'dmchain recover'");
+        CHECK(message() == (folder / "active.chain") +
+                               ": at byte 74: active layer is 9, expected one of the layer table: "
+                               "build it anew with 'dmchain recover'");
     }
     SUBCASE("it is sealed") {
         s.put(s.layers + sizeof(chain_layer) + offsetof(chain_layer, flags), std::uint32_t{0});
         s.seal_layers();
-        CHECK(message() == (folder / "active.chain") + ": at byte 74: active layer is 2, expected one that is not sealed: "
-                                                       "build it anew with 'dmchain recover'");
+        CHECK(message() == (folder / "active.chain") +
+                               ": at byte 74: active layer is 2, expected one that is not sealed: "
+                               "build it anew with 'dmchain recover'");
     }
     SUBCASE("a node is damaged") {
         s.put<char>(s.array + 1000, 1);

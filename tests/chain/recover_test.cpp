@@ -110,8 +110,9 @@ TEST_CASE("only an active layer with the index's clusters is taken for one") {
     const auto build = [&](const std::string& path) {
         return error_of([&] { chain::build(qcow2::Chain(path, in_use()), folder / "x.chain", options); });
     };
-    CHECK(build(layer.path) == layer.path + ": is an active layer with clusters of 16384 bytes, the index has clusters of 65536: make "
-                                            "a plain qcow2 image of it with 'dmchain seal'");
+    CHECK(build(layer.path) == layer.path +
+                                   ": is an active layer with clusters of 16384 bytes, the index has clusters of 65536: make "
+                                   "a plain qcow2 image of it with 'dmchain seal'");
     CHECK(build(folder / "base.qcow2") == (folder / "base.qcow2") + ": is no active layer");
     CHECK_FALSE(std::filesystem::exists(folder / "x.chain"));
 }
@@ -154,8 +155,9 @@ TEST_CASE("layers that took over are followed") {
     SUBCASE("it is gone") {
         s.close(2, "/elsewhere/d.qcow2", std::string(16, 'd'));
         CHECK(error_of([&] { chain::find_top(s.folder / "c.qcow2", {}); }) ==
-              (s.folder / "c.qcow2") + ": was frozen when '/elsewhere/d.qcow2' took over, which is not there: bring it back; if it is "
-                                       "lost, 'dmchain seal' makes a plain qcow2 image of the state before");
+              (s.folder / "c.qcow2") +
+                  ": was frozen when '/elsewhere/d.qcow2' took over, which is not there: bring it back; if it is "
+                  "lost, 'dmchain seal' makes a plain qcow2 image of the state before");
     }
     SUBCASE("it is another") {
         s.close(2, s.folder / "base.qcow2", std::string(16, 'd'));
@@ -191,8 +193,9 @@ TEST_CASE("a layer below that may still be active is not built upon") {
     s.add("a.qcow2");
     s.add("b.qcow2");
     CHECK(error_of([&] { chain::require_closed_logs(qcow2::Chain(s.folder / "b.qcow2", in_use())); }) ==
-          (s.folder / "a.qcow2") + ": lies below the top of the chain, but no other layer took over from it: it may still be active; "
-                                   "'dmchain recover' it instead, or 'dmchain seal' it first");
+          (s.folder / "a.qcow2") +
+              ": lies below the top of the chain, but no other layer took over from it: it may still be active; "
+              "'dmchain recover' it instead, or 'dmchain seal' it first");
     qcow2::seal(s.folder / "a.qcow2", {});
     CHECK_NOTHROW(chain::require_closed_logs(qcow2::Chain(s.folder / "b.qcow2", in_use())));
     CHECK(error_of([&] { chain::find_top(s.folder / "a.qcow2", {}); }) ==
@@ -204,8 +207,9 @@ TEST_CASE("recover: the command") {
     s.add("a.qcow2");
     s.add("b.qcow2");
     s.close(0);
-    const std::string text = "{0}/a.qcow2 was frozen, {0}/b.qcow2 took over\n"
-                             "{2}{1}: 512 KiB, 3 layers; the active one, {0}/b.qcow2, has 1 clusters in 1 blocks of its log\n";
+    const std::string text =
+        "{0}/a.qcow2 was frozen, {0}/b.qcow2 took over\n"
+        "{2}{1}: 512 KiB, 3 layers; the active one, {0}/b.qcow2, has 1 clusters in 1 blocks of its log\n";
     const std::string path = s.folder / "b.qcow2.chain";
     Ran ran = run(dmchain() + " recover " + (s.folder / "a.qcow2") + " --dry-run");
     CHECK(ran.out == fmt::format(fmt::runtime(text), s.folder.path(), path, "would build "));
@@ -234,9 +238,10 @@ TEST_CASE("recover: the command") {
           (s.folder / "b.qcow2") + ": sealed 1 clusters, 0 of them owned in part; 1 L2 tables\n");
     CHECK(run(dmchain() + " seal " + (s.folder / "b.qcow2")).out == (s.folder / "b.qcow2") + ": is sealed already\n");
     ran = run(dmchain() + " table " + (s.folder / "y.chain"));
-    CHECK(ran.out == "dmchain: " + (s.folder / "y.chain") + ": its active layer " + (s.folder / "b.qcow2") +
-                         " was sealed since: if another layer took over from it, 'dmchain recover' that; otherwise 'dmchain create' "
-                         "makes a device of it\n");
+    CHECK(ran.out ==
+          "dmchain: " + (s.folder / "y.chain") + ": its active layer " + (s.folder / "b.qcow2") +
+              " was sealed since: if another layer took over from it, 'dmchain recover' that; otherwise 'dmchain create' "
+              "makes a device of it\n");
 }
 
 }  // namespace dmchain::test

@@ -81,8 +81,8 @@ Sample::Sample(const std::string& folder) {
     middle = at(root + sizeof(chain_node));
     array = at(middle + sizeof(chain_node));
     runs = at(middle + sizeof(chain_node) + 8);
-    runs_aux = runs + chain_node_aux_at(CHAIN_FORM_RUNS, le16toh(get<std::uint16_t>(
-                                                             runs + offsetof(chain_node, count_minus_1))) + 1u);
+    runs_aux =
+        runs + chain_node_aux_at(CHAIN_FORM_RUNS, le16toh(get<std::uint16_t>(runs + offsetof(chain_node, count_minus_1))) + 1u);
 }
 
 void Sample::make_active() {
@@ -111,8 +111,7 @@ void Sample::seal_layers() {
 
 void Sample::seal_node(std::uint64_t at) {
     const auto n = get<chain_node>(at);
-    const std::uint32_t length =
-        chain_node_aux_at(n.form, le16toh(n.count_minus_1) + 1u) + 8 * le32toh(n.aux_words);
+    const std::uint32_t length = chain_node_aux_at(n.form, le16toh(n.count_minus_1) + 1u) + 8 * le32toh(n.aux_words);
     put(at + 4, htole32(chain_crc32c_more(0, bytes.data() + at + 8, length - 8)));
 }
 
@@ -123,21 +122,22 @@ const std::vector<ChainDamage>& chain_damages() {
     static const std::vector<ChainDamage> all = [] {
         std::vector<ChainDamage> v;
         const auto text = [](std::string s) { return [s](const S&) { return s; }; };
-#define SUPER(name, type, field, value, expect)                                                              \
-    v.push_back({name, Met::load,                                                                            \
-                 [](S& s) {                                                                                  \
-                     s.put<type>(offsetof(chain_super, field), value);                                       \
-                     s.seal_super();                                                                         \
-                 },                                                                                          \
+#define SUPER(name, type, field, value, expect)                        \
+    v.push_back({name, Met::load,                                      \
+                 [](S& s) {                                            \
+                     s.put<type>(offsetof(chain_super, field), value); \
+                     s.seal_super();                                   \
+                 },                                                    \
                  text(fmt::format("at byte {}: {}", offsetof(chain_super, field), expect))})
         v.push_back({"magic", Met::load, [](S& s) { s.put<char>(0, 'X'); },
                      text("at byte 0: magic is 742611533296782680, expected 742611533296782660")});
         SUPER("version", std::uint32_t, version, htole32(7), "format version is 7, expected 1");
-        v.push_back({"super-checksum", Met::load, [](S& s) { s.put<char>(4000, 1); }, [](const S& s) {
+        v.push_back({"super-checksum", Met::load, [](S& s) { s.put<char>(4000, 1); },
+                     [](const S& s) {
                          S good = s;
                          good.seal_super();
-                         return fmt::format("at byte 12: superblock checksum is {}, expected {}",
-                                            s.get<std::uint32_t>(12), good.get<std::uint32_t>(12));
+                         return fmt::format("at byte 12: superblock checksum is {}, expected {}", s.get<std::uint32_t>(12),
+                                            good.get<std::uint32_t>(12));
                      }});
         SUPER("incompatible", uint64_t, incompatible, htole64(4), "incompatible feature bits is 4, expected 0");
         SUPER("cluster-small", std::uint8_t, cluster_shift, 11, "cluster_shift is 11, expected at least 12");
@@ -150,8 +150,7 @@ const std::vector<ChainDamage>& chain_damages() {
         SUPER("many-layers", std::uint32_t, layer_count, htole32(20000), "number of layers is 20000, expected at most 16384");
         SUPER("strings", std::uint32_t, string_bytes, htole32(0xffffffff),
               "bytes of layer paths is 4294967295, expected at most 67108864");
-        SUPER("layers-early", uint64_t, layer_offset, htole64(512),
-              "offset of the layer table is 512, expected at least 8192");
+        SUPER("layers-early", uint64_t, layer_offset, htole64(512), "offset of the layer table is 512, expected at least 8192");
         SUPER("layers-unaligned", uint64_t, layer_offset, htole64(8193),
               "offset of the layer table is 8193, expected a multiple of 512");
         v.push_back({"layers-late", Met::load,
@@ -173,19 +172,18 @@ const std::vector<ChainDamage>& chain_damages() {
                      }});
 
         // The active layer and its log.
-#define ACTIVE(name, type, field, value, expect)                                                             \
-    v.push_back({name, Met::load,                                                                            \
-                 [](S& s) {                                                                                  \
-                     s.make_active();                                                                        \
-                     s.put<type>(offsetof(chain_super, field), value);                                       \
-                     s.seal_super();                                                                         \
-                 },                                                                                          \
+#define ACTIVE(name, type, field, value, expect)                       \
+    v.push_back({name, Met::load,                                      \
+                 [](S& s) {                                            \
+                     s.make_active();                                  \
+                     s.put<type>(offsetof(chain_super, field), value); \
+                     s.seal_super();                                   \
+                 },                                                    \
                  text(fmt::format("at byte {}: {}", offsetof(chain_super, field), expect))})
         ACTIVE("log-none", uint64_t, log_segment, 0, "offset of the log's segment is 0, expected a multiple of 65536");
         ACTIVE("log-unaligned", uint64_t, log_segment, htole64(70000),
                "offset of the log's segment is 70000, expected a multiple of 65536");
-        ACTIVE("log-empty", uint64_t, log_segment_bytes, 0,
-               "bytes of the log's segment is 0, expected a multiple of 65536");
+        ACTIVE("log-empty", uint64_t, log_segment_bytes, 0, "bytes of the log's segment is 0, expected a multiple of 65536");
         ACTIVE("log-length", uint64_t, log_segment_bytes, htole64(4096),
                "bytes of the log's segment is 4096, expected a multiple of 65536");
         ACTIVE("log-next-before", uint64_t, log_next, htole64(4096),
@@ -212,14 +210,14 @@ const std::vector<ChainDamage>& chain_damages() {
                                             offsetof(chain_super, free_offset), s.bytes.size() + 16, s.bytes.size());
                      }});
 
-#define LAYER(name, type, field, value, expect)                                                             \
-    v.push_back({name, Met::load,                                                                           \
-                 [](S& s) {                                                                                 \
-                     s.put<type>(s.layers + sizeof(chain_layer) + offsetof(chain_layer, field), value);     \
-                     s.seal_layers();                                                                       \
-                 },                                                                                         \
-                 text(fmt::format("at byte {}: {}",                                                         \
-                                  chain::layers_at + sizeof(chain_layer) + offsetof(chain_layer, field), expect))})
+#define LAYER(name, type, field, value, expect)                                                 \
+    v.push_back(                                                                                \
+        {name, Met::load,                                                                       \
+         [](S& s) {                                                                             \
+             s.put<type>(s.layers + sizeof(chain_layer) + offsetof(chain_layer, field), value); \
+             s.seal_layers();                                                                   \
+         },                                                                                     \
+         text(fmt::format("at byte {}: {}", chain::layers_at + sizeof(chain_layer) + offsetof(chain_layer, field), expect))})
         v.push_back({"layers-checksum", Met::load, [](S& s) { s.put<char>(s.layers + 7, 1); },
                      [](const S& s) {
                          S sealed = s;
@@ -244,11 +242,10 @@ const std::vector<ChainDamage>& chain_damages() {
                          s.seal_layers();
                      },
                      [](const S& s) {
-                         return fmt::format(
-                             "at byte {}: end of a layer's path is {}, expected at most {}",
-                             chain::layers_at + offsetof(chain_layer, path_offset),
-                             100001 + le16toh(s.get<std::uint16_t>(s.layers + offsetof(chain_layer, path_bytes))),
-                             le32toh(s.get<std::uint32_t>(offsetof(chain_super, string_bytes))));
+                         return fmt::format("at byte {}: end of a layer's path is {}, expected at most {}",
+                                            chain::layers_at + offsetof(chain_layer, path_offset),
+                                            100001 + le16toh(s.get<std::uint16_t>(s.layers + offsetof(chain_layer, path_bytes))),
+                                            le32toh(s.get<std::uint32_t>(offsetof(chain_super, string_bytes))));
                      }});
         v.push_back({"layer-path-relative", Met::load,
                      [](S& s) {
@@ -265,13 +262,13 @@ const std::vector<ChainDamage>& chain_damages() {
                      text("layer id 1 is given twice")});
 
         // The root: met when the index is opened.
-        v.push_back({"root-kind", Met::load,
-                     [](S& s) {
-                         s.put<uint64_t>(offsetof(chain_super, root), htole64(CHAIN_FINE));
-                         s.seal_super();
-                     },
-                     text(fmt::format("at byte {}: kind of an entry is 5, expected one of (mask) 78",
-                                      offsetof(chain_super, root)))});
+        v.push_back(
+            {"root-kind", Met::load,
+             [](S& s) {
+                 s.put<uint64_t>(offsetof(chain_super, root), htole64(CHAIN_FINE));
+                 s.seal_super();
+             },
+             text(fmt::format("at byte {}: kind of an entry is 5, expected one of (mask) 78", offsetof(chain_super, root)))});
         v.push_back({"root-outside", Met::load,
                      [](S& s) {
                          s.put<uint64_t>(offsetof(chain_super, root), htole64(chain_entry(CHAIN_NODE, 1, 1u << 30)));
@@ -281,10 +278,9 @@ const std::vector<ChainDamage>& chain_damages() {
                          return fmt::format("at byte {}: end of a child node is {}, expected at most {}",
                                             offsetof(chain_super, root), ((1ull << 30) + 1) * 512, s.bytes.size());
                      }});
-        v.push_back({"root-magic", Met::load, [](S& s) { s.put<std::uint32_t>(s.root, 0); },
-                     [](const S& s) {
-                         return fmt::format("at byte {}: node magic is 0, expected {}", s.root, CHAIN_NODE_MAGIC);
-                     }});
+        v.push_back(
+            {"root-magic", Met::load, [](S& s) { s.put<std::uint32_t>(s.root, 0); },
+             [](const S& s) { return fmt::format("at byte {}: node magic is 0, expected {}", s.root, CHAIN_NODE_MAGIC); }});
         v.push_back({"root-entry", Met::load,
                      [](S& s) {
                          s.put<uint64_t>(s.root + sizeof(chain_node), htole64(CHAIN_FINE));
@@ -296,8 +292,7 @@ const std::vector<ChainDamage>& chain_damages() {
                      }});
         v.push_back({"root-of-other-level", Met::load,
                      [](S& s) {
-                         s.put<uint64_t>(offsetof(chain_super, root),
-                                         s.get<uint64_t>(s.root + sizeof(chain_node)));
+                         s.put<uint64_t>(offsetof(chain_super, root), s.get<uint64_t>(s.root + sizeof(chain_node)));
                          s.seal_super();
                      },
                      [](const S& s) {
@@ -307,12 +302,12 @@ const std::vector<ChainDamage>& chain_damages() {
                      }});
 
         // Below: met when what lies there is read. @node, place within it, value, what the message says.
-#define NODE(name, node, type, at, value, expect)                                                           \
-    v.push_back({name, Met::read,                                                                           \
-                 [](S& s) {                                                                                 \
-                     s.put<type>(s.node + (at), value);                                                     \
-                     s.seal_node(s.node);                                                                   \
-                 },                                                                                         \
+#define NODE(name, node, type, at, value, expect)       \
+    v.push_back({name, Met::read,                       \
+                 [](S& s) {                             \
+                     s.put<type>(s.node + (at), value); \
+                     s.seal_node(s.node);               \
+                 },                                     \
                  [](const S& s) { return fmt::format("at byte {}: {}", s.node + (at), expect); }})
         constexpr std::size_t head = sizeof(chain_node);
         v.push_back({"node-checksum", Met::read, [](S& s) { s.put<char>(s.array + 1000, 1); },
@@ -324,8 +319,7 @@ const std::vector<ChainDamage>& chain_damages() {
                      }});
         NODE("node-magic", array, std::uint32_t, 0, 1, "node magic is 1, expected 1313033540");
         NODE("node-level", array, std::uint8_t, offsetof(chain_node, level), 1, "node level is 1, expected 0");
-        v.push_back({"node-form", Met::read,
-                     [](S& s) { s.put<std::uint8_t>(s.array + offsetof(chain_node, form), 2); },
+        v.push_back({"node-form", Met::read, [](S& s) { s.put<std::uint8_t>(s.array + offsetof(chain_node, form), 2); },
                      [](const S& s) {
                          return fmt::format("at byte {}: node form is 2, expected at most 1",
                                             s.array + offsetof(chain_node, form));
@@ -349,8 +343,7 @@ const std::vector<ChainDamage>& chain_damages() {
              "kind of an entry is 6, expected one of (mask) 62");
         NODE("entry-pointer", array, uint64_t, head, htole64(0xffff888000000000ull | CHAIN_RESIDENT),
              "kind of an entry is 7, expected one of (mask) 62");
-        NODE("entry-hole", array, uint64_t, head, htole64(chain_entry(CHAIN_HOLE, 0, 1)),
-             "hole entry is 9, expected 1");
+        NODE("entry-hole", array, uint64_t, head, htole64(chain_entry(CHAIN_HOLE, 0, 1)), "hole entry is 9, expected 1");
         NODE("entry-zero", array, uint64_t, head, htole64(chain_entry(CHAIN_ZERO, 1, 1)),
              "position of a zero entry is 1, expected 0");
         NODE("entry-zero-layer", array, uint64_t, head, htole64(chain_entry(CHAIN_ZERO, 9, 0)),
@@ -380,10 +373,8 @@ const std::vector<ChainDamage>& chain_damages() {
                      }});
         // Leaf 1: runs 0 (holes), 3 (compressed), 4 (hole), 5 (fine), 6 (holes).
         NODE("run-first", runs, std::uint16_t, head + 5 * 8, htole16(1), "start of the first run is 1, expected 0");
-        NODE("run-order", runs, std::uint16_t, head + 5 * 8 + 2, htole16(4),
-             "start of a run is 4, expected at most 3");
-        NODE("run-past-end", runs, std::uint16_t, head + 5 * 8 + 8, htole16(600),
-             "start of a run is 600, expected at most 511");
+        NODE("run-order", runs, std::uint16_t, head + 5 * 8 + 2, htole16(4), "start of a run is 4, expected at most 3");
+        NODE("run-past-end", runs, std::uint16_t, head + 5 * 8 + 8, htole16(600), "start of a run is 600, expected at most 511");
         v.push_back({"run-of-compressed", Met::read,
                      [](S& s) {
                          s.put<std::uint16_t>(s.runs + head + 5 * 8 + 4, htole16(5));
@@ -406,8 +397,8 @@ const std::vector<ChainDamage>& chain_damages() {
                          s.seal_node(s.runs);
                      },
                      [](const S& s) {
-                         return fmt::format("at byte {}: offset of a compressed cluster is {}, expected at most {}",
-                                            s.runs_aux, layer_bytes, layer_bytes - 1);
+                         return fmt::format("at byte {}: offset of a compressed cluster is {}, expected at most {}", s.runs_aux,
+                                            layer_bytes, layer_bytes - 1);
                      }});
         v.push_back({"compressed-length", Met::read,
                      [](S& s) {
@@ -415,8 +406,8 @@ const std::vector<ChainDamage>& chain_damages() {
                          s.seal_node(s.runs);
                      },
                      [](const S& s) {
-                         return fmt::format("at byte {}: length of a compressed cluster is {}, expected at most {}",
-                                            s.runs_aux, 5u << 20, 4u << 20);
+                         return fmt::format("at byte {}: length of a compressed cluster is {}, expected at most {}", s.runs_aux,
+                                            5u << 20, 4u << 20);
                      }});
         v.push_back({"compressed-layer", Met::read,
                      [](S& s) {
@@ -424,8 +415,7 @@ const std::vector<ChainDamage>& chain_damages() {
                          s.seal_node(s.runs);
                      },
                      [](const S& s) {
-                         return fmt::format("at byte {}: layer id of a compressed cluster is 3, expected at most 2",
-                                            s.runs_aux);
+                         return fmt::format("at byte {}: layer id of a compressed cluster is 3, expected at most 2", s.runs_aux);
                      }});
         v.push_back({"fine-in-fine", Met::read,
                      [](S& s) {

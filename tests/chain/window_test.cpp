@@ -143,8 +143,7 @@ TEST_CASE("few runs are written as runs, many as an array, and both pass the val
     for (const std::size_t run : {512u, 256u, 8u, 2u, 1u}) {
         CAPTURE(run);
         std::vector<std::uint64_t> entries(CHAIN_FANOUT);
-        for (std::size_t i = 0; i < entries.size(); i++)
-            entries[i] = data(1, (i / run * 2 * run + i % run) * cluster);
+        for (std::size_t i = 0; i < entries.size(); i++) entries[i] = data(1, (i / run * 2 * run + i % run) * cluster);
         NodeBuilder node(0, 512, cluster >> 9, g, nullptr);
         std::vector<std::byte> out;
         const std::uint32_t bytes = node.append(entries.data(), entries.size(), out);

@@ -87,7 +87,9 @@ int main(int argc, char** argv) {
         } else if (i >= from && has_data) {
             data.resize(bytes);
             read_all(log, data.data(), bytes, at);
-            if (::pwrite(out, data.data(), bytes, static_cast<off_t>(e.sector * super.sector_bytes)) != static_cast<ssize_t>(bytes)) die("applying a write");
+            if (::pwrite(out, data.data(), bytes, static_cast<off_t>(e.sector * super.sector_bytes)) !=
+                static_cast<ssize_t>(bytes))
+                die("applying a write");
         }
         if (has_data) at += bytes;
     }

@@ -44,10 +44,12 @@ void run(int fd, const Op& op) {
         if (::ioctl(fd, op.kind == 'z' ? BLKZEROOUT : BLKDISCARD, range) != 0) die("zeroing");
         return;
     }
-    std::unique_ptr<unsigned char, void (*)(void*)> data(static_cast<unsigned char*>(std::aligned_alloc(4096, (bytes + 4095) & ~4095ull)), std::free);
+    std::unique_ptr<unsigned char, void (*)(void*)> data(
+        static_cast<unsigned char*>(std::aligned_alloc(4096, (bytes + 4095) & ~4095ull)), std::free);
     for (std::uint64_t i = 0; i < op.count; i++) fill_sector(op.sector + i, op.seq, data.get() + i * sector_bytes);
     const iovec v{data.get(), bytes};
-    if (::pwritev2(fd, &v, 1, static_cast<off_t>(at), op.kind == 'u' ? RWF_DSYNC : 0) != static_cast<ssize_t>(bytes)) die("writing");
+    if (::pwritev2(fd, &v, 1, static_cast<off_t>(at), op.kind == 'u' ? RWF_DSYNC : 0) != static_cast<ssize_t>(bytes))
+        die("writing");
 }
 
 }  // namespace

@@ -47,8 +47,8 @@ int main(int argc, char** argv) {
 
     // Of each sector: the newest promised content (0: zeroes), and whether zeroes are allowed by a later operation.
     struct Cell {
-        std::uint64_t base = 0;    // operation whose data is promised; 0: zeroes
-        std::uint64_t at = 0;      // number of the promised operation
+        std::uint64_t base = 0;            // operation whose data is promised; 0: zeroes
+        std::uint64_t at = 0;              // number of the promised operation
         std::vector<std::uint64_t> later;  // contents that it may have instead; 0: zeroes
     };
     std::vector<Cell> cells(sectors);
@@ -76,8 +76,8 @@ int main(int argc, char** argv) {
             for (std::size_t got = 0; got < n;) {
                 const ssize_t r = ::pread(fd, data.data() + got, n - got, static_cast<off_t>(s * sector_bytes + got));
                 if (r <= 0) {
-                    std::fprintf(stderr, "verify: %s: at byte %zu: %s\n", argv[1], static_cast<std::size_t>(s * sector_bytes + got),
-                                 r < 0 ? std::strerror(errno) : "ends early");
+                    std::fprintf(stderr, "verify: %s: at byte %zu: %s\n", argv[1],
+                                 static_cast<std::size_t>(s * sector_bytes + got), r < 0 ? std::strerror(errno) : "ends early");
                     return 1;
                 }
                 got += static_cast<std::size_t>(r);
@@ -94,11 +94,16 @@ int main(int argc, char** argv) {
         if (++wrong <= 8) {
             std::uint64_t word[2];
             std::memcpy(word, data.data() + in, 16);
-            std::fprintf(stderr, "verify: sector %llu: says sector %llu, operation %llu; expected operation %llu (promised as %llu) or one of %zu later ones\n",
-                         static_cast<unsigned long long>(s), static_cast<unsigned long long>(word[0]), static_cast<unsigned long long>(word[1]),
-                         static_cast<unsigned long long>(c.base), static_cast<unsigned long long>(c.at), c.later.size());
+            std::fprintf(stderr,
+                         "verify: sector %llu: says sector %llu, operation %llu; expected operation %llu (promised as %llu) or "
+                         "one of %zu later ones\n",
+                         static_cast<unsigned long long>(s), static_cast<unsigned long long>(word[0]),
+                         static_cast<unsigned long long>(word[1]), static_cast<unsigned long long>(c.base),
+                         static_cast<unsigned long long>(c.at), c.later.size());
         }
     }
-    if (wrong) std::fprintf(stderr, "verify: %llu of %llu sectors are wrong\n", static_cast<unsigned long long>(wrong), static_cast<unsigned long long>(sectors));
+    if (wrong)
+        std::fprintf(stderr, "verify: %llu of %llu sectors are wrong\n", static_cast<unsigned long long>(wrong),
+                     static_cast<unsigned long long>(sectors));
     return wrong ? 1 : 0;
 }

@@ -35,12 +35,10 @@ void seal(std::string& s) {
     for (std::size_t at = 0; at + sizeof(chain_node) <= s.size(); at += 512) {
         const auto n = get<chain_node>(s, at);
         if (chain_le32(n.magic) != CHAIN_NODE_MAGIC) continue;
-        const std::uint64_t length =
-            chain_node_aux_at(n.form, chain_le16(n.count_minus_1) + 1u) + 8ull * chain_le32(n.aux_words);
+        const std::uint64_t length = chain_node_aux_at(n.form, chain_le16(n.count_minus_1) + 1u) + 8ull * chain_le32(n.aux_words);
         if (length <= s.size() - at) put(s, at + 4, chain_crc32c_more(0, s.data() + at + 8, length - 8));
     }
-    for (std::size_t copy = 0; copy + sizeof(chain_super) <= s.size() && copy <= CHAIN_SUPER_BYTES;
-         copy += CHAIN_SUPER_BYTES) {
+    for (std::size_t copy = 0; copy + sizeof(chain_super) <= s.size() && copy <= CHAIN_SUPER_BYTES; copy += CHAIN_SUPER_BYTES) {
         const auto super = get<chain_super>(s, copy);
         const std::uint64_t at = chain_le64(super.layer_offset);
         const std::uint64_t length =

@@ -66,7 +66,8 @@ void walk(const Layer& layer, std::uint64_t begin, std::uint64_t end) {
         if (e.kind == Kind::data) {
             const File& file = layer.data_file() ? *layer.data_file() : layer.file();
             const std::uint64_t size = (file.size() + (2u << 20)) & ~std::uint64_t{511};
-            require(e.host % 512 == 0 && e.host < size && e.bytes <= size - e.host, "data is in the file, but for a last cluster");
+            require(e.host % 512 == 0 && e.host < size && e.bytes <= size - e.host,
+                    "data is in the file, but for a last cluster");
         }
         if (e.kind == Kind::compressed)
             require(e.host_bytes > 0 && e.host < layer.file().size() && e.host_bytes <= layer.file().size() - e.host,

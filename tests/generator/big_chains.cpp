@@ -42,8 +42,8 @@ struct Piece {
 };
 
 // Writes the layers of a chain; layer n has the clusters `pieces[n]`, in rising order.
-void write_layers(const std::string& out, const std::string& raw, const std::vector<std::vector<Piece>>& pieces,
-                  u64 seed, u64 size, unsigned cluster_bits, const std::string& from) {
+void write_layers(const std::string& out, const std::string& raw, const std::vector<std::vector<Piece>>& pieces, u64 seed,
+                  u64 size, unsigned cluster_bits, const std::string& from) {
     const unsigned depth = static_cast<unsigned>(pieces.size());
     const u64 bytes = u64{1} << cluster_bits;
     std::unique_ptr<File> copy, source;
@@ -78,8 +78,8 @@ bool all_zero(std::span<const u8> data) {
 
 }  // namespace
 
-void deep_chain(const std::string& out, const std::string& raw, u64 seed, unsigned depth, u64 size,
-                unsigned cluster_bits, const std::string& from) {
+void deep_chain(const std::string& out, const std::string& raw, u64 seed, unsigned depth, u64 size, unsigned cluster_bits,
+                const std::string& from) {
     Prng random(seed);
     const u64 bytes = u64{1} << cluster_bits;
     std::vector<std::vector<Piece>> pieces(depth);
@@ -99,8 +99,8 @@ void deep_chain(const std::string& out, const std::string& raw, u64 seed, unsign
     write_layers(out, raw, pieces, seed, size, cluster_bits, from);
 }
 
-void sparse_chain(const std::string& out, const std::string& raw, u64 seed, unsigned depth, u64 size,
-                  unsigned cluster_bits, u64 count) {
+void sparse_chain(const std::string& out, const std::string& raw, u64 seed, unsigned depth, u64 size, unsigned cluster_bits,
+                  u64 count) {
     Prng random(seed);
     const u64 clusters = (size + (u64{1} << cluster_bits) - 1) >> cluster_bits;
     std::map<u64, u64> newest;  // cluster -> layer; the last one that got it

@@ -26,8 +26,8 @@ void random_chain(const std::string& out, const std::string& raw, const RandomOp
 // `depth` layers; every cluster of the disk is in a layer chosen at random. With `from`, the disk's
 // content is that file's (its zero clusters are in no layer), with older versions of it below;
 // otherwise each cluster has data that belongs there alone.
-void deep_chain(const std::string& out, const std::string& raw, u64 seed, unsigned depth, u64 size,
-                unsigned cluster_bits, const std::string& from);
+void deep_chain(const std::string& out, const std::string& raw, u64 seed, unsigned depth, u64 size, unsigned cluster_bits,
+                const std::string& from);
 
 // A disk as somebody wrote it over time: `depth` times runs the shell command `command` with the number of the
 // step, which changes the raw file `disk`; each layer has the clusters that its step changed.
@@ -35,8 +35,8 @@ void recorded_chain(const std::string& out, const std::string& disk, unsigned de
                     unsigned cluster_bits);
 
 // A disk of 2 TiB or so, with `count` clusters of data scattered over it.
-void sparse_chain(const std::string& out, const std::string& raw, u64 seed, unsigned depth, u64 size,
-                  unsigned cluster_bits, u64 count);
+void sparse_chain(const std::string& out, const std::string& raw, u64 seed, unsigned depth, u64 size, unsigned cluster_bits,
+                  u64 count);
 
 // One image, written from its first cluster to its last, as a guest that fills its disk does. All
 // metadata is there; the data clusters are holes in the file.

@@ -48,8 +48,7 @@ public:
     bool read(u64 at, std::span<u8> data) {
         std::size_t got = 0;
         while (got < data.size()) {
-            const ssize_t n =
-                ::pread(fd_, data.data() + got, data.size() - got, static_cast<off_t>(at + got));
+            const ssize_t n = ::pread(fd_, data.data() + got, data.size() - got, static_cast<off_t>(at + got));
             if (n < 0) fail("read");
             if (n == 0) break;
             got += static_cast<std::size_t>(n);

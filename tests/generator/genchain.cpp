@@ -20,8 +20,9 @@ int main(int argc, char** argv) {
     app.add_option("--out", out, "Folder for the files; made if it is not there")->required();
     app.add_option("--seed", o.seed, "Which chain: the same number gives the same one");
     app.add_option("--depth", o.depth, "Layers (default: by the seed, 1 to 40)")->check(CLI::Range(1, 5000));
-    auto* size = app.add_option("--size", o.size, "Size of the virtual disk; of random chains the most it may be "
-                                                  "(default: 16M; 4G with --deep, 2T with --sparse-2t)")
+    auto* size = app.add_option("--size", o.size,
+                                "Size of the virtual disk; of random chains the most it may be "
+                                "(default: 16M; 4G with --deep, 2T with --sparse-2t)")
                      ->transform(bytes);
     app.add_option("--features", features, "Only these features (default: all; 'list' shows them)")->delimiter(',');
     app.add_option("--raw", raw, "Also write what the virtual disk must read as to this file");
@@ -31,11 +32,14 @@ int main(int argc, char** argv) {
     modes->add_option("--deep", deep, "So many layers, each cluster of the disk in one of them at random")
         ->check(CLI::Range(1, 5000));
     modes->add_flag("--sparse-2t", sparse, "A huge disk with data scattered over it");
-    modes->add_option("--in-order", in_order, "One full image of this size, written from start to end; its data "
-                                              "clusters are holes in the file")
+    modes
+        ->add_option("--in-order", in_order,
+                     "One full image of this size, written from start to end; its data "
+                     "clusters are holes in the file")
         ->transform(bytes);
-    auto* recording = modes->add_option("--record", record, "Runs this shell command --depth times, with the number of the step, "
-                                                            "to change the raw file --from: a layer for each step");
+    auto* recording = modes->add_option("--record", record,
+                                        "Runs this shell command --depth times, with the number of the step, "
+                                        "to change the raw file --from: a layer for each step");
     auto* source = app.add_option("--from", from, "With --deep: take the disk's content from this raw file");
     app.add_option("--count", count, "With --sparse-2t: clusters with data");
     recording->needs(source);
@@ -58,8 +62,7 @@ int main(int argc, char** argv) {
         else if (!record.empty())
             gen::recorded_chain(out, from, o.depth ? o.depth : 40, record, cluster_bits);
         else if (sparse)
-            gen::sparse_chain(out, raw, o.seed, o.depth ? o.depth : 5, sized ? o.size : gen::u64{2} << 40,
-                              cluster_bits, count);
+            gen::sparse_chain(out, raw, o.seed, o.depth ? o.depth : 5, sized ? o.size : gen::u64{2} << 40, cluster_bits, count);
         else if (in_order)
             gen::in_order_image(out, in_order, cluster_bits);
         else

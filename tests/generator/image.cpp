@@ -23,13 +23,9 @@ void put(std::vector<u8>& to, T value) {
     }
 }
 
-void put_text(std::vector<u8>& to, const std::string& text) {
-    to.insert(to.end(), text.begin(), text.end());
-}
+void put_text(std::vector<u8>& to, const std::string& text) { to.insert(to.end(), text.begin(), text.end()); }
 
-void pad(std::vector<u8>& to, std::size_t multiple) {
-    to.resize((to.size() + multiple - 1) / multiple * multiple);
-}
+void pad(std::vector<u8>& to, std::size_t multiple) { to.resize((to.size() + multiple - 1) / multiple * multiple); }
 
 std::vector<u8> extension(u32 type, const std::vector<u8>& content) {
     std::vector<u8> e;
@@ -87,9 +83,7 @@ u64 Image::allocate(u64 count) {
 
 // Room for the data of guest cluster `n`. In an external data file, raw or not, QEMU insists on the
 // guest's own offset.
-u64 Image::allocate_data(u64 n) {
-    return data_file_ ? n << o_.cluster_bits : allocate(1);
-}
+u64 Image::allocate_data(u64 n) { return data_file_ ? n << o_.cluster_bits : allocate(1); }
 
 Tables::Entry& Image::entry(u64 n) {
     const u64 per_table = cluster_bytes() / (o_.extended_l2 ? 16 : 8);
@@ -140,8 +134,8 @@ std::vector<u8> Image::compress(std::span<const u8> data) {
     if (o_.compression == Compression::zlib) {
         z_stream z{};
         const int strategies[] = {Z_DEFAULT_STRATEGY, Z_FILTERED, Z_HUFFMAN_ONLY, Z_RLE, Z_FIXED};
-        if (deflateInit2(&z, static_cast<int>(random_.between(1, 9)), Z_DEFLATED, -12,
-                         static_cast<int>(random_.between(1, 9)), strategies[random_.below(5)]) != Z_OK)
+        if (deflateInit2(&z, static_cast<int>(random_.between(1, 9)), Z_DEFLATED, -12, static_cast<int>(random_.between(1, 9)),
+                         strategies[random_.below(5)]) != Z_OK)
             throw std::runtime_error("deflateInit2 failed");
         z.next_in = const_cast<u8*>(data.data());
         z.avail_in = static_cast<uInt>(data.size());
@@ -383,8 +377,8 @@ std::vector<u8> Image::header(const ImageOptions& o, u64 bitmaps, u64 directory,
     put<u64>(h, o.size);
     h.resize(72);
     if (o.version == 3) {
-        put<u64>(h, u64{o.dirty} | (o.data_file != DataFile::none ? 4u : 0u) |
-                        (o.compression == Compression::zstd ? 8u : 0u) | (o.extended_l2 ? 16u : 0u));
+        put<u64>(h, u64{o.dirty} | (o.data_file != DataFile::none ? 4u : 0u) | (o.compression == Compression::zstd ? 8u : 0u) |
+                        (o.extended_l2 ? 16u : 0u));
         put<u64>(h, u64{o.lazy_refcounts} | (o.unknown_compatible_bit ? u64{1} << 40 : 0));
         put<u64>(h, (bitmaps ? 1u : 0u) | (o.data_file == DataFile::raw ? 2u : 0u));
         put<u32>(h, o.refcount_order);

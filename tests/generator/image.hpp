@@ -111,9 +111,9 @@ private:
     Tables active_;
     std::vector<Snapshot> snapshots_;
     std::vector<Bitmap> bitmaps_;
-    std::vector<u32> refs_;  // by host cluster
-    std::vector<u64> pool_;  // host clusters to choose from
-    u64 next_ = 1;           // first host cluster that nobody has thought of
+    std::vector<u32> refs_;               // by host cluster
+    std::vector<u64> pool_;               // host clusters to choose from
+    u64 next_ = 1;                        // first host cluster that nobody has thought of
     u64 stream_at_ = 0, stream_end_ = 0;  // room for compressed data, bytes
     u64 refcount_table_ = 0, refcount_table_clusters_ = 0;
 };

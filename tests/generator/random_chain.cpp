@@ -13,9 +13,8 @@ namespace fs = std::filesystem;
 
 const std::set<std::string>& all_features() {
     static const std::set<std::string> names = {
-        "v2",       "extended-l2", "zlib",      "zstd",    "zero",  "data-file", "raw-base",
-        "absolute", "json",        "subfolder", "resize",  "names", "snapshots", "bitmaps",
-        "dirty",    "refcounts",   "layout",    "headers", "clusters",
+        "v2",     "extended-l2", "zlib",      "zstd",    "zero",  "data-file", "raw-base", "absolute", "json",     "subfolder",
+        "resize", "names",       "snapshots", "bitmaps", "dirty", "refcounts", "layout",   "headers",  "clusters",
     };
     return names;
 }
@@ -41,8 +40,7 @@ void fill(std::vector<u8>& to, Prng& random, unsigned layer, u64 guest, bool squ
         break;
     case 2:  // mostly zero
         std::fill(to.begin(), to.end(), u8{0});
-        for (u64 n = random.below(1 + to.size() / 256); n; n--)
-            to[random.below(to.size())] = static_cast<u8>(random.next());
+        for (u64 n = random.below(1 + to.size() / 256); n; n--) to[random.below(to.size())] = static_cast<u8>(random.next());
         break;
     default: fill_random(to, random.next());
     }
@@ -71,9 +69,7 @@ public:
     const std::vector<u8>& content() const { return content_; }
 
 private:
-    bool has(const char* feature, unsigned percent) {
-        return o_.features.count(feature) && random_.chance(percent);
-    }
+    bool has(const char* feature, unsigned percent) { return o_.features.count(feature) && random_.chance(percent); }
 
     u64 some_size() {
         u64 size = random_.between(1, o_.size / 512) * 512;
@@ -122,11 +118,11 @@ private:
             o.backing_name = below_.path;
         } else if (has("json", 25)) {
             if (random_.chance(50))
-                o.backing_name = "json:{\"driver\":\"" + below_.format +
-                                 "\",\"file\":{\"driver\":\"file\",\"filename\":\"" + below_.path + "\"}}";
+                o.backing_name = "json:{\"driver\":\"" + below_.format + "\",\"file\":{\"driver\":\"file\",\"filename\":\"" +
+                                 below_.path + "\"}}";
             else
-                o.backing_name = "json:{\"file.filename\": \"" + below_.path + "\", \"driver\": \"" +
-                                 below_.format + "\", \"file.driver\": \"file\"}";
+                o.backing_name = "json:{\"file.filename\": \"" + below_.path + "\", \"driver\": \"" + below_.format +
+                                 "\", \"file.driver\": \"file\"}";
         } else if (has("names", 20)) {
             o.backing_name = "./" + relative;
         }
@@ -204,8 +200,8 @@ private:
         std::copy_n(data.begin(), here, content_.begin() + static_cast<std::ptrdiff_t>(guest));
     }
 
-    void cluster_of_kind(Image& image, const ImageOptions& o, unsigned n, u64 kind, u64 cluster,
-                         std::vector<u8>& data, bool keep) {
+    void cluster_of_kind(Image& image, const ImageOptions& o, unsigned n, u64 kind, u64 cluster, std::vector<u8>& data,
+                         bool keep) {
         const u64 guest = cluster * data.size();
         const bool zeroes = o.version == 3 && o_.features.count("zero");
         if (o.compression != Compression::none && kind < 4) {
@@ -266,8 +262,12 @@ private:
         image.finish();
         std::cout << name << ": v" << o.version << ", " << o.size << " bytes, clusters 2^" << o.cluster_bits
                   << (o.extended_l2 ? ", extended L2" : "")
-                  << (o.compression == Compression::zlib ? ", zlib" : o.compression == Compression::zstd ? ", zstd" : "")
-                  << (o.data_file == DataFile::raw ? ", raw data file" : o.data_file == DataFile::own ? ", data file" : "")
+                  << (o.compression == Compression::zlib   ? ", zlib"
+                      : o.compression == Compression::zstd ? ", zstd"
+                                                           : "")
+                  << (o.data_file == DataFile::raw   ? ", raw data file"
+                      : o.data_file == DataFile::own ? ", data file"
+                                                     : "")
                   << ", refcounts 2^" << o.refcount_order << " bits" << (o.dirty ? ", dirty" : "")
                   << (snapshots ? ", snapshots" : "") << (o.backing_name.empty() ? "" : ", on " + o.backing_name) << "\n";
         below_ = {path, "qcow2", o.size};

@@ -54,8 +54,8 @@ public:
         while (got < bytes && at + got < size_) {
             const ssize_t n = ::pread(fd_, to + got, bytes - got, static_cast<off_t>(at + got));
             if (n < 0)
-                throw std::runtime_error(fmt::format("{}: reading {} bytes at {}: {}", path_, bytes - got, at + got,
-                                                     std::strerror(errno)));
+                throw std::runtime_error(
+                    fmt::format("{}: reading {} bytes at {}: {}", path_, bytes - got, at + got, std::strerror(errno)));
             if (n == 0) throw std::runtime_error(fmt::format("{}: ends at {}, its size is {}", path_, at + got, size_));
             got += static_cast<u64>(n);
         }
@@ -85,8 +85,7 @@ struct Buffer {
 
 class Comparison {
 public:
-    Comparison(const Source& device, const Source& raw, u64 longest)
-        : device_(device), raw_(raw), longest_(longest) {}
+    Comparison(const Source& device, const Source& raw, u64 longest) : device_(device), raw_(raw), longest_(longest) {}
 
     class Reader {
     public:
@@ -118,8 +117,8 @@ public:
             throw std::runtime_error(fmt::format(
                 "{}: differs from {} at byte {} ({:#x}, sector {}), in a {} read of {} bytes at {} ({:#x}); {} of its {} "
                 "sectors differ, up to sector {}\n  found    {}\n  expected {}",
-                c_.device_.path(), c_.raw_.path(), at + first, at + first, (at + first) / sector, pass_, bytes, at, at,
-                sectors, bytes / sector, (at + last) / sector, hex(got), hex(want)));
+                c_.device_.path(), c_.raw_.path(), at + first, at + first, (at + first) / sector, pass_, bytes, at, at, sectors,
+                bytes / sector, (at + last) / sector, hex(got), hex(want)));
         }
         const Comparison& c_;
         const char* pass_;
@@ -145,7 +144,8 @@ int main(int argc, char** argv) {
     app.add_option("--seed", seed, "For the random reads");
     app.add_option("--reads", reads, "Random reads of each kind");
     app.add_option("--threads", threads, "Concurrent readers")->check(CLI::Range(1, 256));
-    app.add_option("--longest", longest, "Bytes of the longest read")->transform(CLI::AsSizeValue(false))
+    app.add_option("--longest", longest, "Bytes of the longest read")
+        ->transform(CLI::AsSizeValue(false))
         ->check(CLI::Range(u64{4096}, u64{64} << 20));
     app.add_option("--sequential-step", part, "Bytes of each sequential read (default: --longest)")
         ->transform(CLI::AsSizeValue(false));
@@ -156,8 +156,8 @@ int main(int argc, char** argv) {
         const Source device(device_path, !buffered), raw(raw_path, false);
         const u64 size = device.size(), expected = (raw.size() + sector - 1) / sector * sector;
         if (size != expected)
-            throw std::runtime_error(fmt::format("{}: has {} bytes, expected {}, the size of {} in whole sectors",
-                                                 device_path, size, expected, raw_path));
+            throw std::runtime_error(fmt::format("{}: has {} bytes, expected {}, the size of {} in whole sectors", device_path,
+                                                 size, expected, raw_path));
         if (size == 0) throw std::runtime_error(fmt::format("{}: is empty: there is nothing to compare", device_path));
         longest = longest / sector * sector;
         if (part == 0 || part > longest) part = longest;
@@ -214,8 +214,8 @@ int main(int argc, char** argv) {
         for (auto& r : readers) r.join();
         if (!failure.empty()) throw std::runtime_error(failure);
         random_reads += (reads / threads + 1) * threads;
-        fmt::print("{}: equals {}: {} bytes sequentially, {} random reads, {} of them concurrent\n", device_path, raw_path,
-                   bytes, random_reads, (reads / threads + 1) * threads);
+        fmt::print("{}: equals {}: {} bytes sequentially, {} random reads, {} of them concurrent\n", device_path, raw_path, bytes,
+                   random_reads, (reads / threads + 1) * threads);
     } catch (const std::exception& e) {
         fmt::print(stderr, "readcheck: {}\n", e.what());
         return 1;

@@ -17,11 +17,11 @@ TEST_CASE("text: plain names and UTF-8 pass, everything that steers is spelled o
     CHECK(escaped("nul\0x"s) == "nul\\x00x");
     CHECK(escaped("it's \\") == "it\\'s \\\\");
     CHECK(escaped("\xff\xfe") == "\\xff\\xfe");
-    CHECK(escaped("\xc3") == "\\xc3");                      // cut short
-    CHECK(escaped("\xc0\xaf") == "\\xc0\\xaf");             // overlong
-    CHECK(escaped("\xc2\x9b") == "\\xc2\\x9b");             // C1 control: CSI
-    CHECK(escaped("\xe2\x80\xae") == "\\xe2\\x80\\xae");    // right-to-left override
-    CHECK(escaped("\xed\xa0\x80") == "\\xed\\xa0\\x80");    // surrogate
+    CHECK(escaped("\xc3") == "\\xc3");                    // cut short
+    CHECK(escaped("\xc0\xaf") == "\\xc0\\xaf");           // overlong
+    CHECK(escaped("\xc2\x9b") == "\\xc2\\x9b");           // C1 control: CSI
+    CHECK(escaped("\xe2\x80\xae") == "\\xe2\\x80\\xae");  // right-to-left override
+    CHECK(escaped("\xed\xa0\x80") == "\\xed\\xa0\\x80");  // surrogate
     CHECK(escaped(std::string(5000, 'a')) == std::string(1024, 'a') + "...");
     CHECK(in_quotes("x'y") == "'x\\'y'");
 }

@@ -151,19 +151,25 @@ std::map<unsigned, States> all_states(const std::vector<Op>& ops) {
         if (op.kind == 'r') {
             const States from = of(op.name);
             States& to = of(static_cast<unsigned>(op.first));
-            if (op.done) to = from;
-            else to.insert(to.end(), from.begin(), from.end());
+            if (op.done)
+                to = from;
+            else
+                to.insert(to.end(), from.begin(), from.end());
             States& left = of(op.name);
-            if (op.done) left = {State{}};
-            else left.push_back({});
+            if (op.done)
+                left = {State{}};
+            else
+                left.push_back({});
             continue;
         }
         States& states = of(op.name);
         States next;
         for (const State& s : states) next.push_back(after(s, op));
         if (op.done && op.kind != 'o') next.resize(1);
-        if (op.done) states = next;
-        else states.insert(states.end(), next.begin(), next.end());
+        if (op.done)
+            states = next;
+        else
+            states.insert(states.end(), next.begin(), next.end());
     }
     return files;
 }
@@ -217,15 +223,21 @@ int check(const std::string& dir, const std::string& notes, const std::string& s
         exists[name] = data.has_value();
         there += data.has_value();
         unsure += states.size() > 1;
-        if (std::any_of(states.begin(), states.end(), [&](const State& s) { return is(s, data.has_value(), data ? *data : std::vector<unsigned char>()); })) continue;
+        if (std::any_of(states.begin(), states.end(),
+                        [&](const State& s) { return is(s, data.has_value(), data ? *data : std::vector<unsigned char>()); }))
+            continue;
         if (++wrong > 8) continue;
         std::uint64_t word[2] = {0, 0};
         if (data && data->size() >= 16) std::memcpy(word, data->data(), 16);
         const State& base = states.front();
-        std::fprintf(stderr, "acked-files: %s: %s, %zu bytes, begins with operation %llu; expected %s of %zu bytes, operation %llu, or one of %zu others\n",
-                     path_of(dir, name).c_str(), data ? "there" : "not there", data ? data->size() : 0, static_cast<unsigned long long>(word[1]),
-                     base.exists ? "a file" : "no file", base.sectors.size() * sector_bytes,
-                     static_cast<unsigned long long>(base.exists && !base.sectors.empty() ? base.sectors[0].front() : 0), states.size() - 1);
+        std::fprintf(stderr,
+                     "acked-files: %s: %s, %zu bytes, begins with operation %llu; expected %s of %zu bytes, operation %llu, or "
+                     "one of %zu others\n",
+                     path_of(dir, name).c_str(), data ? "there" : "not there", data ? data->size() : 0,
+                     static_cast<unsigned long long>(word[1]), base.exists ? "a file" : "no file",
+                     base.sectors.size() * sector_bytes,
+                     static_cast<unsigned long long>(base.exists && !base.sectors.empty() ? base.sectors[0].front() : 0),
+                     states.size() - 1);
     }
     // A file that is being renamed has one name or the other.
     for (const Op& op : ops) {
@@ -256,13 +268,20 @@ void sync_folder(const std::string& path) {
 void put(int fd, std::uint64_t first, std::uint64_t count, std::uint64_t seq) {
     std::vector<unsigned char> data(count * sector_bytes);
     for (std::uint64_t i = 0; i < count; i++) fill_sector(first + i, seq, data.data() + i * sector_bytes);
-    if (::pwrite(fd, data.data(), data.size(), static_cast<off_t>(first * sector_bytes)) != static_cast<ssize_t>(data.size())) die("writing");
+    if (::pwrite(fd, data.data(), data.size(), static_cast<off_t>(first * sector_bytes)) != static_cast<ssize_t>(data.size()))
+        die("writing");
 }
 
 class Writer {
 public:
     Writer(const std::string& dir, Notes& notes, unsigned number, std::uint64_t seed, std::uint64_t seq)
-        : dir_(dir + "/" + std::to_string(number)), top_(dir), notes_(notes), number_(number), seed_(seed), rnd_(seed * 64 + number), seq_(seq) {}
+        : dir_(dir + "/" + std::to_string(number)),
+          top_(dir),
+          notes_(notes),
+          number_(number),
+          seed_(seed),
+          rnd_(seed * 64 + number),
+          seq_(seq) {}
 
     [[noreturn]] void run() {
         ::mkdir(dir_.c_str(), 0755);
@@ -270,7 +289,8 @@ public:
         sync_folder(top_);
         for (unsigned name = 0; name < names; name++) {
             struct stat st {};
-            if (::stat(path_of(top_, number_ * names + name).c_str(), &st) == 0 && st.st_size > 0) there_[name] = static_cast<std::uint64_t>(st.st_size) / sector_bytes;
+            if (::stat(path_of(top_, number_ * names + name).c_str(), &st) == 0 && st.st_size > 0)
+                there_[name] = static_cast<std::uint64_t>(st.st_size) / sector_bytes;
         }
         for (;;) {
             one();
@@ -373,7 +393,9 @@ std::size_t check_loose(const std::string& dir) {
         std::memcpy(&seq, data->data() + i * sector_bytes + 8, 8);
         fill_sector(i, seq, want);
         const bool good = std::memcmp(want, data->data() + i * sector_bytes, sector_bytes) == 0 && (seq == 0 || seq & loose_seq);
-        if (!good && ++wrong <= 8) std::fprintf(stderr, "acked-files: loose: sector %zu is foreign (operation %llu)\n", i, static_cast<unsigned long long>(seq));
+        if (!good && ++wrong <= 8)
+            std::fprintf(stderr, "acked-files: loose: sector %zu is foreign (operation %llu)\n", i,
+                         static_cast<unsigned long long>(seq));
     }
     return wrong;
 }
@@ -401,8 +423,7 @@ int write(const std::string& dir, const std::string& path, std::uint64_t seed, c
     }
     seq -= seq % threads;
     std::vector<std::thread> writers;
-    for (unsigned i = 0; i < threads; i++)
-        writers.emplace_back([&, i] { Writer(dir, notes, i, seed, seq + threads + i).run(); });
+    for (unsigned i = 0; i < threads; i++) writers.emplace_back([&, i] { Writer(dir, notes, i, seed, seq + threads + i).run(); });
     writers.emplace_back([&] { write_loose(dir, seed); });
     writers.emplace_back([&] { take_snapshots(notes, command, seed, number); });
     for (std::thread& t : writers) t.join();

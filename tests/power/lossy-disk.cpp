@@ -96,10 +96,11 @@ public:
                 break;
             }
         }
-        std::printf("%zu writes (%zu sectors) were not flushed: %llu sectors got through, %llu of them not the last version; "
-                    "%llu writes and %llu flushes before\n",
-                    fates.size(), cache_.size(), static_cast<unsigned long long>(through), static_cast<unsigned long long>(stale),
-                    static_cast<unsigned long long>(writes_ - fates.size()), static_cast<unsigned long long>(flushes_));
+        std::printf(
+            "%zu writes (%zu sectors) were not flushed: %llu sectors got through, %llu of them not the last version; "
+            "%llu writes and %llu flushes before\n",
+            fates.size(), cache_.size(), static_cast<unsigned long long>(through), static_cast<unsigned long long>(stale),
+            static_cast<unsigned long long>(writes_ - fates.size()), static_cast<unsigned long long>(flushes_));
     }
 
 private:
@@ -179,13 +180,20 @@ bool negotiate(int fd, std::uint64_t bytes) {
         const std::uint32_t option = be32toh(head.option);
         std::vector<char> data(be32toh(head.length));
         if (!receive(fd, data.data(), data.size())) return false;
-        auto reply = [&](std::uint32_t type, std::uint32_t length) { return Message().add(magic_option_reply).add(option).add(type).add(length); };
+        auto reply = [&](std::uint32_t type, std::uint32_t length) {
+            return Message().add(magic_option_reply).add(option).add(type).add(length);
+        };
         switch (option) {
         case option_export_name: return Message().add(bytes).add(export_flags).send(fd);
         case option_info:
         case option_go:
             if (!reply(reply_info, 12).add(std::uint16_t{0}).add(bytes).add(export_flags).send(fd) ||
-                !reply(reply_info, 14).add(std::uint16_t{3}).add(sector_bytes).add(std::uint32_t{4096}).add(max_request).send(fd) ||
+                !reply(reply_info, 14)
+                     .add(std::uint16_t{3})
+                     .add(sector_bytes)
+                     .add(std::uint32_t{4096})
+                     .add(max_request)
+                     .send(fd) ||
                 !reply(reply_ack, 0).send(fd))
                 return false;
             if (option == option_go) return true;
@@ -210,7 +218,8 @@ void serve(int fd, Disk& disk) {
         const std::uint64_t offset = be64toh(request.offset);
         const std::uint32_t length = be32toh(request.length);
         const bool fua = be16toh(request.flags) & flag_fua;
-        const bool fits = offset <= disk.bytes() && length <= disk.bytes() - offset && offset % sector_bytes == 0 && length % sector_bytes == 0;
+        const bool fits =
+            offset <= disk.bytes() && length <= disk.bytes() - offset && offset % sector_bytes == 0 && length % sector_bytes == 0;
         std::uint32_t error = fits || command == command_flush ? 0 : 22;  // EINVAL
         if (command == command_disconnect) return;
         if (command == command_write) {
@@ -257,7 +266,8 @@ int main(int argc, char** argv) {
     std::strcpy(address.sun_path, argv[1]);
     ::unlink(argv[1]);
     const int server = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (server < 0 || ::bind(server, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || ::listen(server, 1) != 0) die(argv[1]);
+    if (server < 0 || ::bind(server, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || ::listen(server, 1) != 0)
+        die(argv[1]);
     const int client = ::accept4(server, nullptr, nullptr, SOCK_CLOEXEC);
     if (client < 0) die("waiting for the machine");
     errno = 0;

@@ -42,7 +42,8 @@ struct Configuration {
 TEST_CASE("chain: what the index builder asks") {
     Folder folder;
     folder.write("base.raw", std::string(10001, 'r'));
-    folder.write("mid.qcow2", Maker({.cluster_bits = 14, .extended_l2 = true, .backing = "base.raw", .backing_format = "raw"}).bytes);
+    folder.write("mid.qcow2",
+                 Maker({.cluster_bits = 14, .extended_l2 = true, .backing = "base.raw", .backing_format = "raw"}).bytes);
     folder.write("data.raw", std::string(65536, 'd'));
     folder.write("top.qcow2", Maker({.backing = "mid.qcow2", .backing_format = "qcow2", .data_file = "data.raw"}).bytes);
     Chain chain(folder / "top.qcow2", {});
@@ -89,13 +90,15 @@ TEST_CASE("chain: loops of every length are refused") {
     REQUIRE(::symlink("b.qcow2", (folder / "link.qcow2").c_str()) == 0);
     CHECK(error_of(folder / "a.qcow2") ==
           fmt::format("3 {0}/c.qcow2: its backing file '{0}/b.qcow2' is in the chain already (named by {0}/a.qcow2), "
-                      "expected a chain without loops", folder.path()));
+                      "expected a chain without loops",
+                      folder.path()));
     // The same file by another name (a hard link).
     folder.write("c.qcow2", over("hard.qcow2"));
     REQUIRE(::link((folder / "a.qcow2").c_str(), (folder / "hard.qcow2").c_str()) == 0);
     CHECK(error_of(folder / "a.qcow2") ==
           fmt::format("3 {0}/c.qcow2: its backing file '{0}/hard.qcow2' is in the chain already (named by the command), "
-                      "expected a chain without loops", folder.path()));
+                      "expected a chain without loops",
+                      folder.path()));
 }
 
 TEST_CASE("chain: files outside the top image's folder need leave, symlinks resolved") {
@@ -105,7 +108,8 @@ TEST_CASE("chain: files outside the top image's folder need leave, symlinks reso
     const std::string direct = here.write("top.qcow2", over(there / "base.qcow2"));
     const std::string refused = fmt::format(
         "1 {0}/top.qcow2: its backing file '{1}/base.qcow2' is outside the folder of the image on top; if you trust it, "
-        "use \"--allow {1}\"", here.path(), there.path());
+        "use \"--allow {1}\"",
+        here.path(), there.path());
     CHECK(error_of(direct) == refused);
     CHECK(error_of(direct, {.allow = {there.path()}}) == "none");
     CHECK(error_of(direct, {.allow = {there / "base.qcow2"}}) == "none");
@@ -136,22 +140,25 @@ TEST_CASE("chain: files outside the top image's folder need leave, symlinks reso
         here.write("top.qcow2", over(there / "deep.qcow2"));
         CHECK(error_of(direct, {.allow = {there / "deep.qcow2"}}) ==
               fmt::format("1 {1}/deep.qcow2: its backing file '{1}/base.qcow2' is outside the folder of the image on top; if "
-                          "you trust it, use \"--allow {1}\"", here.path(), there.path()));
+                          "you trust it, use \"--allow {1}\"",
+                          here.path(), there.path()));
         CHECK(error_of(direct, {.allow = {there.path()}}) == "none");
     }
     SUBCASE("a data file") {
         there.write("data.raw", std::string(65536, 'd'));
         here.write("top.qcow2", Maker({.data_file = there / "data.raw"}).bytes);
         CHECK(error_of(direct) == fmt::format("1 {0}/top.qcow2: its data file '{1}/data.raw' is outside the folder of the "
-                                              "image on top; if you trust it, use \"--allow {1}\"", here.path(), there.path()));
+                                              "image on top; if you trust it, use \"--allow {1}\"",
+                                              here.path(), there.path()));
         CHECK(error_of(direct, {.allow = {there.path()}}) == "none");
     }
     SUBCASE("the top named by a link: relative names start at the link, the folder is that of the file") {
         there.write("top.qcow2", over("base.qcow2"));
         REQUIRE(::symlink((there / "top.qcow2").c_str(), (here / "link.qcow2").c_str()) == 0);
         CHECK(error_of(here / "link.qcow2") ==
-              fmt::format("1 {1}/top.qcow2: its backing file cannot be used: {0}/base.qcow2: cannot open: No such file or directory",
-                          here.path(), there.path()));
+              fmt::format(
+                  "1 {1}/top.qcow2: its backing file cannot be used: {0}/base.qcow2: cannot open: No such file or directory",
+                  here.path(), there.path()));
         REQUIRE(::symlink((there / "base.qcow2").c_str(), (here / "base.qcow2").c_str()) == 0);
         CHECK(error_of(here / "link.qcow2") == "none");
     }
@@ -164,11 +171,11 @@ TEST_CASE("chain: files outside the top image's folder need leave, symlinks reso
         CHECK(error_of(direct) == "none");
         for (const char* wrong : {"allow = there", "deny = /x", "allow", "/srv"}) {
             here.write("conf", std::string("\n") + wrong + "\n");
-            CHECK(error_of(direct) ==
-                  fmt::format("1 {}/conf: line 2 is '{}', expected \"allow = /path\"", here.path(), wrong));
+            CHECK(error_of(direct) == fmt::format("1 {}/conf: line 2 is '{}', expected \"allow = /path\"", here.path(), wrong));
         }
         Configuration gone(here / "none");
-        CHECK(error_of(direct) == fmt::format("1 {}/none: cannot read the configuration: No such file or directory", here.path()));
+        CHECK(error_of(direct) ==
+              fmt::format("1 {}/none: cannot read the configuration: No such file or directory", here.path()));
     }
 }
 

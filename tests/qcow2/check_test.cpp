@@ -24,19 +24,24 @@ TEST_CASE("check: all faults of all layers, base first, with exit code 3") {
     base.put_text(base.compressed(), std::string(40, '\xff'));
     folder.write("base.qcow2", base.bytes);
     Maker top({.backing = "base.qcow2", .backing_format = "qcow2"});
-    top.put64(top.l2_entry(6), top.data(0));            // used twice
-    top.put16(top.refcount_block() + 2 * 6, 0);         // data cluster 1 called free
-    top.put16(top.refcount_block() + 2 * 3, 0);         // the L1 table called free
+    top.put64(top.l2_entry(6), top.data(0));     // used twice
+    top.put16(top.refcount_block() + 2 * 6, 0);  // data cluster 1 called free
+    top.put16(top.refcount_block() + 2 * 3, 0);  // the L1 table called free
     top.put64(top.l1(), top.l2() | std::uint64_t{1} << 63);
     folder.write("top.qcow2", top.bytes);
 
     const std::string expected = fmt::format(
-        "{0}/base.qcow2: compressed cluster at 0x8000 for disk offset 0x4000 cannot be inflated, expected a zlib stream of 4096 bytes\n"
-        "{0}/base.qcow2: L2 entry at 0x4000 for disk offset 0x0 is a cluster at 0x3000, expected it outside the L1 table at 0x3000\n"
-        "{0}/base.qcow2: L2 entry at 0x4030 for disk offset 0x6000 is a cluster at 0x10000000000, expected it to start within the file's 36864 bytes\n"
+        "{0}/base.qcow2: compressed cluster at 0x8000 for disk offset 0x4000 cannot be inflated, expected a zlib stream of 4096 "
+        "bytes\n"
+        "{0}/base.qcow2: L2 entry at 0x4000 for disk offset 0x0 is a cluster at 0x3000, expected it outside the L1 table at "
+        "0x3000\n"
+        "{0}/base.qcow2: L2 entry at 0x4030 for disk offset 0x6000 is a cluster at 0x10000000000, expected it to start within "
+        "the file's 36864 bytes\n"
         "{0}/top.qcow2: cluster at 0x5000 is used for disk offset 0x6000 and for another, expected one use\n"
-        "{0}/top.qcow2: refcount of the cluster at 0x3000 (L1 table) is 0, expected at least 1; repair it with \"qemu-img check -r all\"\n"
-        "{0}/top.qcow2: refcount of the cluster at 0x6000 (data) is 0, expected at least 1; repair it with \"qemu-img check -r all\"\n"
+        "{0}/top.qcow2: refcount of the cluster at 0x3000 (L1 table) is 0, expected at least 1; repair it with \"qemu-img check "
+        "-r all\"\n"
+        "{0}/top.qcow2: refcount of the cluster at 0x6000 (data) is 0, expected at least 1; repair it with \"qemu-img check -r "
+        "all\"\n"
         "{0}/top.qcow2: 2 layers checked, 6 faults\n",
         folder.path());
     Ran ran = run(dmchain() + " check " + folder / "top.qcow2");
@@ -60,10 +65,12 @@ TEST_CASE("check: what is above a broken layer is checked all the same") {
     folder.write("top.qcow2", top.bytes);
     Ran ran = run(dmchain() + " check " + folder / "top.qcow2");
     CHECK(ran.status == 3);
-    CHECK(ran.out == fmt::format("{0}/top.qcow2: L2 entry at 0x4030 for disk offset 0x6000 is a cluster at 0x5200, expected a multiple of the cluster size 4096\n"
+    CHECK(ran.out == fmt::format("{0}/top.qcow2: L2 entry at 0x4030 for disk offset 0x6000 is a cluster at 0x5200, expected a "
+                                 "multiple of the cluster size 4096\n"
                                  "{0}/base.qcow2: is 70 bytes long, expected at least the 72 bytes of a qcow2 header\n"
                                  "What lies below that was not checked.\n"
-                                 "{0}/top.qcow2: 1 layer checked, 2 faults\n", folder.path()));
+                                 "{0}/top.qcow2: 1 layer checked, 2 faults\n",
+                                 folder.path()));
     // Nothing is damaged, but something is missing: 1.
     folder.write("top.qcow2", Maker({.backing = "gone.qcow2", .backing_format = "qcow2"}).bytes);
     ran = run(dmchain() + " check --json " + folder / "top.qcow2");
@@ -76,8 +83,10 @@ TEST_CASE("check: refcounts of every width; a dirty image's are not looked at") 
         CAPTURE(bits);
         Folder folder;
         const std::string top = folder / "top.qcow2";
-        must(fmt::format("cd {} && qemu-img create -q -f qcow2 -o refcount_bits={},cluster_size=4k top.qcow2 8M && "
-                         "qemu-io -c 'write -P 1 1M 3M' top.qcow2", folder.path(), bits));
+        must(
+            fmt::format("cd {} && qemu-img create -q -f qcow2 -o refcount_bits={},cluster_size=4k top.qcow2 8M && "
+                        "qemu-io -c 'write -P 1 1M 3M' top.qcow2",
+                        folder.path(), bits));
         CHECK(run(dmchain() + " check " + top).out == top + ": 1 layer checked, no faults\n");
         // The last byte of the first refcount block that is not 0.
         std::string bytes = folder.read("top.qcow2");

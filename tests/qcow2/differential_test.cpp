@@ -42,10 +42,10 @@ public:
             std::uint64_t n = std::min(size - at, (random_() % (size / 16 + 1) / unit + 1) * unit);
             if (n == 0) continue;
             switch (random_() % 6) {
-                case 0: ops += fmt::format(" -c 'write -z {} {}'", at, n); break;
-                case 1: ops += fmt::format(" -c 'write -z -u {} {}'", at, n); break;
-                case 2: ops += fmt::format(" -c 'discard {} {}'", at, n); break;
-                default: ops += fmt::format(" -c 'write -P {} {} {}'", random_() % 255 + 1, at, n);
+            case 0: ops += fmt::format(" -c 'write -z {} {}'", at, n); break;
+            case 1: ops += fmt::format(" -c 'write -z -u {} {}'", at, n); break;
+            case 2: ops += fmt::format(" -c 'discard {} {}'", at, n); break;
+            default: ops += fmt::format(" -c 'write -P {} {} {}'", random_() % 255 + 1, at, n);
             }
         }
         shell("qemu-io -f qcow2 -d unmap" + ops + " " + name);
@@ -186,7 +186,8 @@ TEST_CASE("differential: names: relative, absolute, file:, json: nested and dott
 
     int n = 0;
     for (const std::string& name :
-         {std::string("base.raw"), "file:l0.qcow2"s, R"(json:{"driver":"qcow2","file":{"driver":"file","filename":")" + dir + R"(/l1.qcow2"}})",
+         {std::string("base.raw"), "file:l0.qcow2"s,
+          R"(json:{"driver":"qcow2","file":{"driver":"file","filename":")" + dir + R"(/l1.qcow2"}})",
           R"(json:{"file.driver":"file","file.filename":"l2.qcow2","driver":"qcow2"})"s,
           R"(json:{"file":{"filename":"l3.qcow2","driver":"file","locking":"off"},"driver":"qcow2","read-only":true})"s,
           dir + "/l4.qcow2", "./l5.qcow2"s, R"(json:{"file":{"driver":"file","filename":"l6.qcow2"}})"s}) {
@@ -222,7 +223,9 @@ TEST_CASE("differential: internal snapshots, ignored or chosen by id or name") {
     chosen.snapshot = "third";
     CHECK_THROWS_WITH_AS(Chain(b.folder / "top.qcow2", chosen),
                          (b.folder.path() + "/top.qcow2: has no internal snapshot with the id or name 'third'; it has 1 "
-                                            "('first'), 2 ('second one')").c_str(), Error);
+                                            "('first'), 2 ('second one')")
+                             .c_str(),
+                         Error);
 }
 
 TEST_CASE("differential: bitmaps, lazy refcounts and a dirty image") {

@@ -100,11 +100,26 @@ TEST_CASE("the log ends before the first block that is not the next one") {
     REQUIRE(l.read().clusters().size() == 3);
     ActiveMaker& m = l.maker;
     SUBCASE("torn") { m.put(at + 2000, std::uint8_t{1}); }
-    SUBCASE("no magic") { m.put(at, std::uint8_t{0}); m.sum(at); }
-    SUBCASE("of another layer") { m.put(at + 8, ~m.get64(at + 8)); m.sum(at); }
-    SUBCASE("left from before") { m.put(at + 16, htole64(std::uint64_t{1})); m.sum(at); }
-    SUBCASE("one is missing") { m.put(at + 16, htole64(std::uint64_t{3})); m.sum(at); }
-    SUBCASE("of an epoch before") { m.put(at + 24, std::uint32_t{0}); m.sum(at); }
+    SUBCASE("no magic") {
+        m.put(at, std::uint8_t{0});
+        m.sum(at);
+    }
+    SUBCASE("of another layer") {
+        m.put(at + 8, ~m.get64(at + 8));
+        m.sum(at);
+    }
+    SUBCASE("left from before") {
+        m.put(at + 16, htole64(std::uint64_t{1}));
+        m.sum(at);
+    }
+    SUBCASE("one is missing") {
+        m.put(at + 16, htole64(std::uint64_t{3}));
+        m.sum(at);
+    }
+    SUBCASE("of an epoch before") {
+        m.put(at + 24, std::uint32_t{0});
+        m.sum(at);
+    }
     SUBCASE("never written") { m.bytes.replace(at, 4096, 4096, '\0'); }
     const Log log = l.read();
     CHECK(log.clusters().size() == 1);
@@ -223,7 +238,8 @@ std::string at(std::uint64_t byte, const std::string& rest) { return fmt::format
 std::vector<Damage> damages() {
     const std::uint64_t file = first_data, end = first_data + 4 * kib64, second = block1 + 32 + 24;
     return {
-        {"magic", [](M& m) { m.put(kib64, 'X'); }, at(65536, "magic of the log is 740647852774215000, expected 740647852774214980")},
+        {"magic", [](M& m) { m.put(kib64, 'X'); },
+         at(65536, "magic of the log is 740647852774215000, expected 740647852774214980")},
         {"version", head(8, htole32(7u)), at(65544, "version of the log is 7, expected 1")},
         {"cluster", head(48, std::uint8_t{17}), at(65584, "cluster_shift of the log is 17, expected 16")},
         {"unit large", head(49, std::uint8_t{17}), at(65585, "unit_shift of the log is 17, expected at most 16")},
@@ -258,19 +274,21 @@ std::vector<Damage> damages() {
         {"next empty", [](M& m) { m.add(2, M::number(kib64) + M::number(0)); },
          at(block1 + 40, "bytes of the log's next segment is 0, expected a multiple of 65536")},
         {"next outside", [](M& m) { m.add(2, M::number(first_data) + M::number(kib64)); },
-         at(block1 + 40, fmt::format("end of the log's next segment is {}, expected at most {}", first_data + kib64, first_data))},
+         at(block1 + 40,
+            fmt::format("end of the log's next segment is {}, expected at most {}", first_data + kib64, first_data))},
         {"size of the disk", [](M& m) { m.resize((1ull << 43) + 1); },
          at(block1 + 32, "virtual size in sectors is 8796093022209, expected at most 8796093022208")},
         {"successor without a path", [](M& m) { m.close(std::string(16, 'u'), ""); },
          at(block1 + 48, "length of the successor's path is 0, expected at most 4046")},
-        {"successor with a long path",
-         [](M& m) { m.add(4, std::string(16, 'u') + std::string("\xff\x7f") + "/x"); },
+        {"successor with a long path", [](M& m) { m.add(4, std::string(16, 'u') + std::string("\xff\x7f") + "/x"); },
          at(block1 + 48, "length of the successor's path is 32767, expected at most 4046")},
         {"successor with a relative path", [](M& m) { m.close(std::string(16, 'u'), "next.qcow2"); },
          at(block1 + 50, "first byte of the successor's path is 110, expected 47")},
         {"type", [](M& m) { m.add(9, ""); }, at(block1 + 28, "type of a log block is 9, expected at most 4")},
         {"data in the log",
-         [](M& m) { m.records({{1, kib64, 1}}); },
+         [](M& m) {
+             m.records({{1, kib64, 1}});
+         },
          ": cluster at 0x10000 is used twice by the log's records or by the log itself, expected one use"},
         {"data in the header's cluster of a later segment",
          [](M& m) {
@@ -332,8 +350,9 @@ TEST_CASE("headers of layers in use that contradict themselves are refused") {
     l.folder.write("base.qcow2", "");
     SUBCASE("other features") {
         l.maker.put(79, std::uint8_t{4});
-        CHECK(message() == ": incompatible features at offset 72 are 0x8000000000000004 with 0 internal snapshots and crypt_method 0, "
-                           "expected a layer of dm-chain to have only bit 63");
+        CHECK(message() ==
+              ": incompatible features at offset 72 are 0x8000000000000004 with 0 internal snapshots and crypt_method 0, "
+              "expected a layer of dm-chain to have only bit 63");
     }
     SUBCASE("small clusters") {
         l.maker.put(23, std::uint8_t{11});
@@ -348,9 +367,11 @@ TEST_CASE("headers of layers in use that contradict themselves are refused") {
 TEST_CASE("an active layer is made with its backing file, and not over anything") {
     Folder folder;
     folder.write("there", "precious");
-    CHECK_THROWS_WITH(make_active(folder / "there", {disk, 16, 12, "base"}), doctest::Contains("there: cannot create: File exists"));
+    CHECK_THROWS_WITH(make_active(folder / "there", {disk, 16, 12, "base"}),
+                      doctest::Contains("there: cannot create: File exists"));
     CHECK(folder.read("there") == "precious");
-    CHECK_THROWS_WITH(make_active(folder / "long", {disk, 16, 12, std::string(1024, 'n')}), doctest::Contains("expected at most 1023"));
+    CHECK_THROWS_WITH(make_active(folder / "long", {disk, 16, 12, std::string(1024, 'n')}),
+                      doctest::Contains("expected at most 1023"));
     CHECK_FALSE(std::filesystem::exists(folder / "long"));
     make_active(folder / "longest", {disk, 16, 12, std::string(1023, 'n')});
     const Header h = read_header(File(folder / "longest"), true);

@@ -22,9 +22,9 @@ using qcow2::Scratch;
 
 std::string text(const Extent& e) {
     switch (e.kind) {
-        case Kind::zero: return fmt::format("{:#x}+{:#x} zero; ", e.guest, e.bytes);
-        case Kind::data: return fmt::format("{:#x}+{:#x} at {:#x}; ", e.guest, e.bytes, e.host);
-        case Kind::compressed: return fmt::format("{:#x}+{:#x} compressed {:#x}+{:#x}; ", e.guest, e.bytes, e.host, e.host_bytes);
+    case Kind::zero: return fmt::format("{:#x}+{:#x} zero; ", e.guest, e.bytes);
+    case Kind::data: return fmt::format("{:#x}+{:#x} at {:#x}; ", e.guest, e.bytes, e.host);
+    case Kind::compressed: return fmt::format("{:#x}+{:#x} compressed {:#x}+{:#x}; ", e.guest, e.bytes, e.host, e.host_bytes);
     }
     return "?";
 }
@@ -45,7 +45,8 @@ Chain open(const Folder& folder, const std::string& bytes) {
 
 TEST_CASE("map: neighbours are joined, compressed clusters come one by one") {
     Folder folder;
-    const std::string all = "0x0+0x2000 at 0x5000; 0x2000+0x1000 zero; 0x4000+0x1000 compressed 0x8000+0x200; 0x5000+0x1000 at 0x7000; ";
+    const std::string all =
+        "0x0+0x2000 at 0x5000; 0x2000+0x1000 zero; 0x4000+0x1000 compressed 0x8000+0x200; 0x5000+0x1000 at 0x7000; ";
     Chain chain = open(folder, Maker().bytes);
     CHECK(mapped(chain, 0, ~std::uint64_t{511}) == all);
     CHECK(mapped(chain, 0, 0) == "");
@@ -102,7 +103,8 @@ TEST_CASE("map: version 2, and what is past the end of the disk is not looked at
 
 TEST_CASE("map: any cut of the disk gives the whole, with many L2 tables, by two threads at once") {
     Folder folder;
-    must("cd " + folder.path() + " && qemu-img create -q -f qcow2 -o cluster_size=512 i.qcow2 4M && "
+    must("cd " + folder.path() +
+         " && qemu-img create -q -f qcow2 -o cluster_size=512 i.qcow2 4M && "
          "qemu-io -c 'write -P 1 100k 1M' -c 'write -z 300k 99k' -c 'write -P 2 3M 512' -c 'write -P 3 2M 77k' i.qcow2");
     Chain chain(folder / "i.qcow2", {});
     CHECK(chain.top().image()->l2_tables() >= 30);

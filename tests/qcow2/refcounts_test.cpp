@@ -92,28 +92,32 @@ TEST_CASE("refcounts: what is shared with a snapshot needs as many") {
     low.put16(low.refcount_block() + 2 * 8, 0);  // compressed data
     Ran ran = check(folder, low.bytes);
     CHECK(ran.status == 3);
-    CHECK(ran.out == faults({fmt::format("refcount of the cluster at 0x4000 (L2 table) is 1, expected at least 2; {}", repair),
-                             fmt::format("refcount of the cluster at 0x6000 (data) is 1, expected at least 2; {}", repair),
-                             fmt::format("refcount of the cluster at 0x8000 (compressed data) is 0, expected at least 2; {}", repair)}));
+    CHECK(ran.out ==
+          faults({fmt::format("refcount of the cluster at 0x4000 (L2 table) is 1, expected at least 2; {}", repair),
+                  fmt::format("refcount of the cluster at 0x6000 (data) is 1, expected at least 2; {}", repair),
+                  fmt::format("refcount of the cluster at 0x8000 (compressed data) is 0, expected at least 2; {}", repair)}));
 }
 
 TEST_CASE("refcounts: more than are needed waste space, and are no fault") {
     Folder folder;
     Maker m;
-    m.put64(m.l2_entry(1), 0);                   // forgets data cluster 1
-    m.put16(m.refcount_block() + 2 * 7, 3);      // data cluster 2
-    m.put64(m.l2_entry(5), m.data(2));           // whose flag does not contradict that
+    m.put64(m.l2_entry(1), 0);               // forgets data cluster 1
+    m.put16(m.refcount_block() + 2 * 7, 3);  // data cluster 2
+    m.put64(m.l2_entry(5), m.data(2));       // whose flag does not contradict that
     Ran ran = check(folder, m.bytes);
     CHECK(ran.status == 0);
-    CHECK(ran.out == "leaked clusters: 2 (8 KiB), in use by their refcounts, but by nothing else; no data is in danger, "
-                     "\"qemu-img check -r leaks\" frees them\nx.qcow2: 1 layer checked, no faults\n");
+    CHECK(ran.out ==
+          "leaked clusters: 2 (8 KiB), in use by their refcounts, but by nothing else; no data is in danger, "
+          "\"qemu-img check -r leaks\" frees them\nx.qcow2: 1 layer checked, no faults\n");
     const Json j = Json::parse(must(dmchain() + " check --json " + folder / "x.qcow2"));
     CHECK(j["leaks"] == Json::parse(fmt::format(R"([{{"path": "{}", "clusters": 2, "bytes": 8192}}])", folder / "x.qcow2")));
     // Beside a fault it would not be known whether they are.
     m.put64(m.l2_entry(0), m.data(0) + 512);
     ran = check(folder, m.bytes);
     CHECK(ran.status == 3);
-    CHECK(ran.out == faults({"L2 entry at 0x4000 for disk offset 0x0 is a cluster at 0x5200, expected a multiple of the cluster size 4096"}));
+    CHECK(
+        ran.out ==
+        faults({"L2 entry at 0x4000 for disk offset 0x0 is a cluster at 0x5200, expected a multiple of the cluster size 4096"}));
 }
 
 TEST_CASE("refcounts: the copied flag says that it is 1") {
@@ -123,11 +127,17 @@ TEST_CASE("refcounts: the copied flag says that it is 1") {
     m.put64(m.l2_entry(0), m.data(0));
     m.put64(m.l2_entry(4), m.get64(m.l2_entry(4)) | copied);
     m.put16(m.refcount_block() + 2 * 6, 2);
-    CHECK(check(folder, m.bytes).out ==
-          faults({fmt::format("L1 entry at 0x3000 has no copied flag, expected it, as the refcount of the cluster at 0x4000 is 1; {}", repair),
-                  fmt::format("L2 entry at 0x4000 has no copied flag, expected it, as the refcount of the cluster at 0x5000 is 1; {}", repair),
-                  fmt::format("L2 entry at 0x4008 has the copied flag, expected none, as the refcount of the cluster at 0x6000 is 2; {}", repair),
-                  fmt::format("L2 entry at 0x4020 of a compressed cluster has the copied flag, expected none; {}", repair)}));
+    CHECK(
+        check(folder, m.bytes).out ==
+        faults(
+            {fmt::format("L1 entry at 0x3000 has no copied flag, expected it, as the refcount of the cluster at 0x4000 is 1; {}",
+                         repair),
+             fmt::format("L2 entry at 0x4000 has no copied flag, expected it, as the refcount of the cluster at 0x5000 is 1; {}",
+                         repair),
+             fmt::format(
+                 "L2 entry at 0x4008 has the copied flag, expected none, as the refcount of the cluster at 0x6000 is 2; {}",
+                 repair),
+             fmt::format("L2 entry at 0x4020 of a compressed cluster has the copied flag, expected none; {}", repair)}));
 }
 
 TEST_CASE("refcounts: L2 tables of snapshots that are not looked at, and what lies past the end of the disk") {
@@ -150,20 +160,27 @@ TEST_CASE("refcounts: L2 tables of snapshots that are not looked at, and what li
     for (unsigned i : {0u, 1u, 5u}) m.put64(m.l2_entry(i), m.get64(m.l2_entry(i)) | copied);
     const Ran ran = check(folder, m.bytes);
     CHECK(ran.status == 3);
-    CHECK(ran.out ==
-          faults({"L2 entry at 0x4320 of the current state is a cluster at 0x200000, expected it to start within the file's 49152 bytes",
-                  "L2 entry at 0xb000 of snapshot 'old' is a cluster at 0x5200, expected a multiple of the cluster size 4096",
-                  "L2 entry at 0xb008 of snapshot 'old' is a cluster at 0x3000, expected it outside the L1 table at 0x3000",
-                  "L2 entry at 0xb028 of snapshot 'old' is a cluster at 0x100000, expected it to start within the file's 49152 bytes",
-                  "L2 entry at 0xb030 of snapshot 'old' is 0x0200000000006000, expected the reserved bits 0x3f000000000001fe to be 0"}));
+    CHECK(
+        ran.out ==
+        faults(
+            {"L2 entry at 0x4320 of the current state is a cluster at 0x200000, expected it to start within the file's 49152 "
+             "bytes",
+             "L2 entry at 0xb000 of snapshot 'old' is a cluster at 0x5200, expected a multiple of the cluster size 4096",
+             "L2 entry at 0xb008 of snapshot 'old' is a cluster at 0x3000, expected it outside the L1 table at 0x3000",
+             "L2 entry at 0xb028 of snapshot 'old' is a cluster at 0x100000, expected it to start within the file's 49152 bytes",
+             "L2 entry at 0xb030 of snapshot 'old' is 0x0200000000006000, expected the reserved bits 0x3f000000000001fe to be "
+             "0"}));
     // Looked at, they have the places of its disk.
-    CHECK(run(dmchain() + " check --snapshot old " + folder / "x.qcow2").out.find("L2 entry at 0xb000 for disk offset 0x0") != std::string::npos);
+    CHECK(run(dmchain() + " check --snapshot old " + folder / "x.qcow2").out.find("L2 entry at 0xb000 for disk offset 0x0") !=
+          std::string::npos);
 }
 
 TEST_CASE("refcounts: bitmaps use clusters too") {
     Folder folder;
-    must(fmt::format("cd {} && qemu-img create -q -f qcow2 -o cluster_size=4k x.qcow2 64M && qemu-img bitmap --add x.qcow2 b0 && "
-                     "qemu-img bitmap --add -g 512 x.qcow2 b1 && qemu-io -c 'write 1M 3M' x.qcow2", folder.path()));
+    must(
+        fmt::format("cd {} && qemu-img create -q -f qcow2 -o cluster_size=4k x.qcow2 64M && qemu-img bitmap --add x.qcow2 b0 && "
+                    "qemu-img bitmap --add -g 512 x.qcow2 b1 && qemu-io -c 'write 1M 3M' x.qcow2",
+                    folder.path()));
     const std::string good = folder.read("x.qcow2");
     CHECK(check(folder, good).out == "x.qcow2: 1 layer checked, no faults\n");
     Image image(good);
@@ -181,22 +198,28 @@ TEST_CASE("refcounts: bitmaps use clusters too") {
 }
 
 TEST_CASE("refcounts: damaged at random, qemu-img check finds the same") {
-    const std::vector<std::string> options = {
-        "cluster_size=4k", "cluster_size=512", "cluster_size=64k,refcount_bits=1", "cluster_size=4k,refcount_bits=4",
-        "cluster_size=16k,extended_l2=on,refcount_bits=64", "cluster_size=4k,refcount_bits=8"};
+    const std::vector<std::string> options = {"cluster_size=4k",
+                                              "cluster_size=512",
+                                              "cluster_size=64k,refcount_bits=1",
+                                              "cluster_size=4k,refcount_bits=4",
+                                              "cluster_size=16k,extended_l2=on,refcount_bits=64",
+                                              "cluster_size=4k,refcount_bits=8"};
     Folder folder;
     std::mt19937_64 random(1);
     int corrupt = 0, leaking = 0, sound = 0;
     for (const std::string& o : options) {
         // One snapshot more, and the refcounts of clusters with many compressed ones would not fit.
         const bool snapshots = !o.ends_with("bits=1") && !o.ends_with("bits=4");
-        must(fmt::format("cd {0} && rm -f *.qcow2 && qemu-img create -q -f qcow2 -o {1} a.qcow2 512k && "
-                         "qemu-io -c 'write -P 1 0 64k' -c 'write -P 2 100k 20k' -c 'write -z 200k 64k' a.qcow2 && "
-                         "qemu-img convert -c -O qcow2 -o {1} a.qcow2 b.qcow2 && qemu-io -c 'write -P 3 80k 40k' b.qcow2",
-                         folder.path(), o));
+        must(
+            fmt::format("cd {0} && rm -f *.qcow2 && qemu-img create -q -f qcow2 -o {1} a.qcow2 512k && "
+                        "qemu-io -c 'write -P 1 0 64k' -c 'write -P 2 100k 20k' -c 'write -z 200k 64k' a.qcow2 && "
+                        "qemu-img convert -c -O qcow2 -o {1} a.qcow2 b.qcow2 && qemu-io -c 'write -P 3 80k 40k' b.qcow2",
+                        folder.path(), o));
         if (snapshots)
-            must(fmt::format("cd {} && qemu-img snapshot -c one b.qcow2 && qemu-io -c 'write -P 4 16k 70k' b.qcow2 && "
-                             "qemu-img snapshot -c two b.qcow2 && qemu-io -c 'write -P 5 300k 10k' b.qcow2", folder.path()));
+            must(
+                fmt::format("cd {} && qemu-img snapshot -c one b.qcow2 && qemu-io -c 'write -P 4 16k 70k' b.qcow2 && "
+                            "qemu-img snapshot -c two b.qcow2 && qemu-io -c 'write -P 5 300k 10k' b.qcow2",
+                            folder.path()));
         const std::string good = folder.read("b.qcow2");
         for (int round = 0; round < 20; round++) {
             CAPTURE(o);
@@ -206,10 +229,10 @@ TEST_CASE("refcounts: damaged at random, qemu-img check finds the same") {
             for (std::uint64_t n = round == 0 ? 0 : 1 + random() % 2; n > 0; n--) {
                 const std::uint64_t entry = any(image.entries(random() % 4 != 0));
                 switch (random() % 4) {
-                    case 0: image.refcount(random() % image.clusters(), random() % 4); break;
-                    case 1: image.put64(entry, image.get(entry, 8) ^ copied); break;
-                    case 2: image.put64(any(image.entries(true)), 0); break;
-                    default: image.refcount(random() % image.clusters(), 3); break;
+                case 0: image.refcount(random() % image.clusters(), random() % 4); break;
+                case 1: image.put64(entry, image.get(entry, 8) ^ copied); break;
+                case 2: image.put64(any(image.entries(true)), 0); break;
+                default: image.refcount(random() % image.clusters(), 3); break;
                 }
             }
             const std::string path = folder.write("c.qcow2", image.bytes);

@@ -75,9 +75,10 @@ Refusal refusal_of(const std::string& path, const qcow2::ChainOptions& options =
 }  // namespace
 
 TEST_CASE("refusal: the images that the table damages are good") {
-    for (const MakerOptions& o : {MakerOptions{}, MakerOptions{.version = 2}, MakerOptions{.cluster_bits = 14, .extended_l2 = true},
-                                  MakerOptions{.data_file = "data.raw"}, MakerOptions{.snapshot = true},
-                                  MakerOptions{.backing = "base.qcow2", .backing_format = "qcow2"}}) {
+    for (const MakerOptions& o :
+         {MakerOptions{}, MakerOptions{.version = 2}, MakerOptions{.cluster_bits = 14, .extended_l2 = true},
+          MakerOptions{.data_file = "data.raw"}, MakerOptions{.snapshot = true},
+          MakerOptions{.backing = "base.qcow2", .backing_format = "qcow2"}}) {
         Folder folder;
         write_neighbours(folder);
         const std::string top = folder.write("top.qcow2", Maker(o).bytes);
@@ -85,8 +86,8 @@ TEST_CASE("refusal: the images that the table damages are good") {
         CHECK(r.message == "");
         if (o.data_file.empty()) must("qemu-img check -q " + top);
         must("cd " + folder.path() + " && qemu-img convert -O raw top.qcow2 out.raw");
-        CHECK(run(dmchain() + " check " + top).out == top + ": " + (o.backing.empty() ? "1 layer" : "2 layers") +
-                                                         " checked, no faults\n");
+        CHECK(run(dmchain() + " check " + top).out ==
+              top + ": " + (o.backing.empty() ? "1 layer" : "2 layers") + " checked, no faults\n");
     }
 }
 

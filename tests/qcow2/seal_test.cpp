@@ -243,8 +243,7 @@ TEST_CASE("sealing that is cut off at any step leaves the layer or the image, an
                 try {
                     seal(layer.path, how);
                     whole = true;
-                } catch (const Cut&) {
-                }
+                } catch (const Cut&) {}
                 disk.lose(random);
             }
             if (is_in_use(File(layer.path)))
@@ -304,7 +303,8 @@ TEST_CASE("a sealed layer keeps its unit, as long as what it says is true") {
     CHECK_THROWS_WITH(unit(), doctest::Contains("is 10 bits, expected 11 to 16"));
     bytes[extension + 11] = 13;
     folder.write("layer.qcow2", bytes);
-    CHECK_THROWS_WITH(read_all(layer.path), doctest::Contains("expected whole units of 8192 bytes in a layer that dm-chain sealed"));
+    CHECK_THROWS_WITH(read_all(layer.path),
+                      doctest::Contains("expected whole units of 8192 bytes in a layer that dm-chain sealed"));
     bytes[88] = 0;  // the autoclear bit: what the extension says does not count
     folder.write("layer.qcow2", bytes);
     CHECK(unit() == 2048);
@@ -331,8 +331,7 @@ TEST_CASE("becoming active again that is cut off leaves one or the other") {
                 try {
                     unseal(layer.path, 16, 12);
                     whole = true;
-                } catch (const Cut&) {
-                }
+                } catch (const Cut&) {}
                 disk.lose(random);
             }
             if (is_in_use(File(layer.path))) {
@@ -380,14 +379,16 @@ TEST_CASE("what cannot become active again is refused") {
     RandomLayer layer(folder, "layer.qcow2", 3, {});
     seal(layer.path, {});
     CHECK(error_of_unseal(folder / "base.qcow2", 16, 12) ==
-          (folder / "base.qcow2") + ": was not sealed by dm-chain, or was written to by another program since: writes need a new layer "
-                                    "on top; leave out --in-place");
+          (folder / "base.qcow2") +
+              ": was not sealed by dm-chain, or was written to by another program since: writes need a new layer "
+              "on top; leave out --in-place");
     CHECK(error_of_unseal(layer.path, 16, 11) ==
-          layer.path + ": has clusters of 65536 bytes and units of 4096, the chain needs 65536 and 2048: writes need a new layer on top; "
-                       "leave out --in-place");
+          layer.path +
+              ": has clusters of 65536 bytes and units of 4096, the chain needs 65536 and 2048: writes need a new layer on top; "
+              "leave out --in-place");
     must("qemu-img create -q -f qcow2 -F qcow2 -b " + layer.path + " " + (folder / "above.qcow2"));
-    const Ran qemu = run("qemu-io -f qcow2 -r -c 'sleep 60000' " + layer.path + " & qemu=$!; sleep 1; " + dmchain() + " seal " + layer.path +
-                         "; kill $qemu");
+    const Ran qemu = run("qemu-io -f qcow2 -r -c 'sleep 60000' " + layer.path + " & qemu=$!; sleep 1; " + dmchain() + " seal " +
+                         layer.path + "; kill $qemu");
     CHECK(qemu.out.find(layer.path + ": is open in QEMU: stop that first") != std::string::npos);
     must("qemu-io -f qcow2 -c 'write -q -P 9 0 512' " + layer.path);
     CHECK(error_of_unseal(layer.path, 16, 12).find("was written to by another program since") != std::string::npos);
@@ -400,7 +401,8 @@ TEST_CASE("what cannot be sealed is refused") {
     RandomLayer layer(folder, "layer.qcow2", 3, o);
     CHECK(error_of(folder / "no") == "1 " + (folder / "no") + ": cannot open: No such file or directory");
     CHECK(error_of(folder / "base.raw").starts_with("3 " + (folder / "base.raw") + ": is not a qcow2 image"));
-    const std::string nothing = ": is no layer of dm-chain, or was written to by another program since it was sealed: nothing to seal";
+    const std::string nothing =
+        ": is no layer of dm-chain, or was written to by another program since it was sealed: nothing to seal";
     CHECK(error_of(folder / "base.qcow2") == "1 " + (folder / "base.qcow2") + nothing);
     const auto busy = std::make_unique<Writable>(Writable::open(layer.path));
     CHECK(error_of(layer.path) == "1 " + layer.path + ": another dmchain works on it: wait until it is done");
@@ -431,8 +433,9 @@ TEST_CASE("QEMU refuses a layer in use with the feature's name") {
         const Chain chain(layer.path, {});
         FAIL("opened");
     } catch (const Error& e) {
-        CHECK(e.what() == layer.path + ": is in use by dm-chain, or was left by it: make a plain qcow2 image of it with "
-                                       "'dmchain seal', or go on with it with 'dmchain recover'");
+        CHECK(e.what() == layer.path +
+                              ": is in use by dm-chain, or was left by it: make a plain qcow2 image of it with "
+                              "'dmchain seal', or go on with it with 'dmchain recover'");
         CHECK(e.code() == Exit::failed);
     }
 }

@@ -45,9 +45,7 @@ public:
         if (!out.flush()) throw std::runtime_error("cannot write " + path_ + "/" + name);
         return path_ + "/" + name;
     }
-    std::string read(const std::string& name) const {
-        return read_file(path_ + "/" + name);
-    }
+    std::string read(const std::string& name) const { return read_file(path_ + "/" + name); }
 
 private:
     std::string path_;

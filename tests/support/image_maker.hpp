@@ -21,7 +21,7 @@ struct MakerOptions {
     std::string data_file{};
     unsigned clusters = 16;  // of the virtual disk
     bool data_file_raw = false;
-    bool snapshot = false;   // one internal snapshot "old" (id 1) whose L2 table is the active one
+    bool snapshot = false;  // one internal snapshot "old" (id 1) whose L2 table is the active one
 };
 
 // Clusters of the file: 0 header, 1 refcount table, 2 refcount block, 3 L1, 4 L2, 5 to 7 data, 8 compressed

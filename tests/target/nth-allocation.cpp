@@ -30,8 +30,10 @@ namespace {
 
 int main(int argc, char** argv) {
     const std::string what = argc > 3 ? argv[2] : "";
-    if (!(what == "load" && argc == 6) && !(what == "message" && argc == 5) && !((what == "resume" || what == "suspend") && argc == 4)) {
-        std::fprintf(stderr, "usage: nth-allocation N load NAME SECTORS PARAMETERS | resume NAME | suspend NAME | message NAME TEXT\n");
+    if (!(what == "load" && argc == 6) && !(what == "message" && argc == 5) &&
+        !((what == "resume" || what == "suspend") && argc == 4)) {
+        std::fprintf(stderr,
+                     "usage: nth-allocation N load NAME SECTORS PARAMETERS | resume NAME | suspend NAME | message NAME TEXT\n");
         return 2;
     }
     std::vector<char> buffer(16384);

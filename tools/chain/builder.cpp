@@ -23,9 +23,10 @@ ActiveState state_of(const qcow2::Layer& top, std::uint16_t id) {
     const qcow2::Log* log = top.image() ? top.image()->log() : nullptr;
     if (!log) throw failed("{}: is no active layer", escaped(top.file().path()));
     if (log->cluster_bits() != index_cluster_bits)
-        throw failed("{}: is an active layer with clusters of {} bytes, the index has clusters of {}: make a plain qcow2 image of "
-                     "it with 'dmchain seal'",
-                     escaped(top.file().path()), 1u << log->cluster_bits(), 1u << index_cluster_bits);
+        throw failed(
+            "{}: is an active layer with clusters of {} bytes, the index has clusters of {}: make a plain qcow2 image of "
+            "it with 'dmchain seal'",
+            escaped(top.file().path()), 1u << log->cluster_bits(), 1u << index_cluster_bits);
     const qcow2::Log::Position& p = log->position();
     return {id, p.segment.offset, p.segment.bytes, p.next, p.sequence, p.epoch, log->end()};
 }
@@ -38,8 +39,7 @@ Geometry geometry_of(const qcow2::Chain& chain) {
 class Builder {
 public:
     Builder(const qcow2::Chain& chain, const std::string& path, const BuildOptions& options)
-        : chain_(chain), options_(options), geometry_(geometry_of(chain)), layers_(chain),
-          writer_(path, geometry_, layers_) {}
+        : chain_(chain), options_(options), geometry_(geometry_of(chain)), layers_(chain), writer_(path, geometry_, layers_) {}
 
     BuildResult run() {
         std::optional<ActiveState> active;
@@ -67,8 +67,7 @@ private:
                 window.clear(w * Window::cells);
                 fill(window, scratch);
                 writer_.add(window, buffer);
-                if (reports && options_.progress)
-                    options_.progress(window.first() + window.used(), geometry_.clusters());
+                if (reports && options_.progress) options_.progress(window.first() + window.used(), geometry_.clusters());
             }
         } catch (...) {
             stop_ = true;

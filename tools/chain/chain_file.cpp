@@ -19,8 +19,8 @@ const char* remedy(const chain_super* s) {
 
 // @base: byte of the file at which the structure that was checked begins. @super: nullptr: none is sound.
 Error fault_error(const File& file, const chain_super* super, std::uint64_t base, const chain_fault& f) {
-    return damaged("{}: at byte {}: {} is {}, expected {}{}{}: build it anew with {}", escaped(file.path()),
-                   base + f.at, f.what, f.found, f.bound, *f.bound ? " " : "", f.expected, remedy(super));
+    return damaged("{}: at byte {}: {} is {}, expected {}{}{}: build it anew with {}", escaped(file.path()), base + f.at, f.what,
+                   f.found, f.bound, *f.bound ? " " : "", f.expected, remedy(super));
 }
 
 }  // namespace
@@ -38,8 +38,7 @@ bool is_chain_file(const File& file) {
 ChainFile::ChainFile(File file) : file_(std::move(file)) {
     chain_fault fault{};
     std::array<chain_super, CHAIN_SUPER_COPIES> copies;
-    if (!is_chain_file(file_))
-        throw damaged("{}: not a chain file: it does not begin with \"DMCHAIN\"", escaped(file_.path()));
+    if (!is_chain_file(file_)) throw damaged("{}: not a chain file: it does not begin with \"DMCHAIN\"", escaped(file_.path()));
     if (file_.size() < sizeof copies)
         throw damaged("{}: {} bytes: a chain file has at least {}", escaped(file_.path()), file_.size(), sizeof copies);
     file_.read(copies.data(), sizeof copies, 0);
@@ -63,8 +62,7 @@ ChainFile::ChainFile(File file) : file_(std::move(file)) {
         // A layer that is not sealed grows, its record does not follow.
         const bool grows = chain_le32(l.flags) & CHAIN_LAYER_UNSEALED;
         if (std::exchange(layer_bytes_[id], grows ? ~std::uint64_t{0} >> 1 : chain_le64(l.bytes)))
-            throw damaged("{}: layer id {} is given twice: build it anew with {}", escaped(file_.path()), id,
-                          remedy(&super_));
+            throw damaged("{}: layer id {} is given twice: build it anew with {}", escaped(file_.path()), id, remedy(&super_));
     }
     if (const std::uint16_t id = chain_le16(super_.active); id != CHAIN_NO_LAYER) {
         const chain_layer* l = active();
@@ -150,9 +148,10 @@ void ChainFile::verify_layers() const {
             differs("checksum of its beginning", chain_crc32c_more(0, head.data(), n), chain_le32(l.head_crc));
         }
         if (what)
-            throw failed("{}: {} is {}, the chain file {} was built from {}: if the layer is right, build the "
-                         "chain file anew with {}",
-                         escaped(name), what, found, escaped(file_.path()), expected, remedy(&super_));
+            throw failed(
+                "{}: {} is {}, the chain file {} was built from {}: if the layer is right, build the "
+                "chain file anew with {}",
+                escaped(name), what, found, escaped(file_.path()), expected, remedy(&super_));
     }
 }
 

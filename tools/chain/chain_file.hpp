@@ -18,7 +18,7 @@ public:
     explicit ChainFile(File file);
 
     const File& file() const { return file_; }
-    const chain_super& super() const { return super_; }  // the copy that counts
+    const chain_super& super() const { return super_; }                 // the copy that counts
     const std::vector<chain_layer>& layers() const { return layers_; }  // base first
     std::string path(const chain_layer& layer) const;
     // nullptr: it has none. It is flagged UNSEALED.

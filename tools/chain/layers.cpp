@@ -24,11 +24,10 @@ LayerTable::LayerTable(const qcow2::Chain& chain) {
 
 void LayerTable::add(const File& file, const qcow2::Layer& layer, std::uint16_t owner) {
     if (records.size() == CHAIN_MAX_LAYERS)
-        throw failed("{}: the chain has more than {} files, which is what a chain file can hold",
-                     escaped(file.path()), CHAIN_MAX_LAYERS);
+        throw failed("{}: the chain has more than {} files, which is what a chain file can hold", escaped(file.path()),
+                     CHAIN_MAX_LAYERS);
     if (file.path().size() > CHAIN_MAX_PATH)
-        throw failed("{}: path of {} bytes: at most {} are possible", escaped(file.path()), file.path().size(),
-                     CHAIN_MAX_PATH);
+        throw failed("{}: path of {} bytes: at most {} are possible", escaped(file.path()), file.path().size(), CHAIN_MAX_PATH);
     const Identity& who = file.identity();
     const bool image = owner == CHAIN_NO_LAYER && layer.format() == qcow2::Format::qcow2;
     chain_layer r{};

@@ -76,8 +76,7 @@ std::uint32_t NodeBuilder::append(const std::uint64_t* entries, std::size_t coun
     const std::size_t at = out.size();
     const std::uint32_t aux_at = chain_node_aux_at(header.form, static_cast<unsigned>(body.size()));
     const std::size_t bytes = aux_at + 8 * aux_.size(), padded = (bytes + 511) & ~std::size_t{511};
-    if (padded > CHAIN_MAX_NODE_BYTES)
-        throw failed("index node of {} bytes: the format allows {}", padded, CHAIN_MAX_NODE_BYTES);
+    if (padded > CHAIN_MAX_NODE_BYTES) throw failed("index node of {} bytes: the format allows {}", padded, CHAIN_MAX_NODE_BYTES);
     out.resize(at + padded);
     std::byte* p = out.data() + at;
     std::memcpy(p + sizeof header, body.data(), 8 * body.size());

@@ -18,8 +18,7 @@ class NodeBuilder {
 public:
     // @entries: one for each child, those past the end of the disk HOLE. @sectors: of one child, 512 bytes each.
     // @window: where FINE and COMPRESSED entries look up; nullptr above the leaves.
-    NodeBuilder(unsigned level, std::uint64_t first, std::uint64_t sectors, const Geometry& geometry,
-                const Window* window)
+    NodeBuilder(unsigned level, std::uint64_t first, std::uint64_t sectors, const Geometry& geometry, const Window* window)
         : level_(level), first_(first), sectors_(sectors), geometry_(geometry), window_(window) {}
 
     // If all of @entries (those of children in the disk) is one contiguous range: its first entry, which the

@@ -14,8 +14,7 @@
 
 namespace dmchain::chain {
 
-Output::Output(const std::string& path)
-    : path_(path), temporary_(fmt::format("{}.{}.tmp", path, ::getpid())) {
+Output::Output(const std::string& path) : path_(path), temporary_(fmt::format("{}.{}.tmp", path, ::getpid())) {
     fd_ = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (fd_ < 0) throw failed("{}: cannot create: {}", escaped(temporary_), std::strerror(errno));
 }
@@ -33,8 +32,7 @@ void Output::write(const void* data, std::size_t bytes, std::uint64_t offset) {
         const ssize_t n = ::pwrite(fd_, p, bytes, static_cast<off_t>(offset));
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0)
-            throw failed("{}: at byte {}: cannot write: {}", escaped(temporary_), offset,
-                         std::strerror(n ? errno : ENOSPC));
+            throw failed("{}: at byte {}: cannot write: {}", escaped(temporary_), offset, std::strerror(n ? errno : ENOSPC));
         p += n;
         offset += static_cast<std::uint64_t>(n);
         bytes -= static_cast<std::size_t>(n);

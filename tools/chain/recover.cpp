@@ -26,9 +26,10 @@ std::string successor_of(const std::string& layer, const qcow2::Log::Successor& 
                          escaped(layer), in_quotes(s.path), escaped(fs::path(place.path()).parent_path().string()));
         return candidate.string();
     }
-    throw failed("{}: was frozen when {} took over, which is not there: bring it back; if it is lost, 'dmchain seal' makes a "
-                 "plain qcow2 image of the state before",
-                 escaped(layer), in_quotes(s.path));
+    throw failed(
+        "{}: was frozen when {} took over, which is not there: bring it back; if it is lost, 'dmchain seal' makes a "
+        "plain qcow2 image of the state before",
+        escaped(layer), in_quotes(s.path));
 }
 
 }  // namespace
@@ -44,9 +45,10 @@ Top find_top(const std::string& path, const qcow2::ChainOptions& options) {
             throw failed("{}: is a plain qcow2 image, no layer that is in use: 'dmchain create' makes a device of it",
                          escaped(top.path));
         if (!header.in_use())
-            throw failed("{}: took over from {} and is sealed: 'dmchain seal' the layers below, then make a device of it with "
-                         "'dmchain create'",
-                         escaped(top.path), escaped(top.passed.back()));
+            throw failed(
+                "{}: took over from {} and is sealed: 'dmchain seal' the layers below, then make a device of it with "
+                "'dmchain create'",
+                escaped(top.path), escaped(top.passed.back()));
         const qcow2::Log log(file, header.cluster_bits);
         if (!log.successor()) return top;
         const std::string next = successor_of(file.path(), *log.successor(), policy);
@@ -66,9 +68,10 @@ void require_closed_logs(const qcow2::Chain& chain) {
     for (std::size_t i = 0; i + 1 < chain.layers().size(); i++) {
         const qcow2::Image* image = chain.layers()[i]->image();
         if (image && image->log() && !image->log()->successor())
-            throw failed("{}: lies below the top of the chain, but no other layer took over from it: it may still be active; "
-                         "'dmchain recover' it instead, or 'dmchain seal' it first",
-                         escaped(image->file().path()));
+            throw failed(
+                "{}: lies below the top of the chain, but no other layer took over from it: it may still be active; "
+                "'dmchain recover' it instead, or 'dmchain seal' it first",
+                escaped(image->file().path()));
     }
 }
 

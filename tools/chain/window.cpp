@@ -15,9 +15,7 @@ void Window::clear(std::uint64_t first) {
     compressed_.clear();
 }
 
-std::uint64_t Window::end() const {
-    return std::min(geometry_.bytes, (first_ + cells) << geometry_.cluster_shift);
-}
+std::uint64_t Window::end() const { return std::min(geometry_.bytes, (first_ + cells) << geometry_.cluster_shift); }
 
 std::uint32_t Window::used() const {
     return static_cast<std::uint32_t>(std::min<std::uint64_t>(cells, geometry_.clusters() - first_));
@@ -28,8 +26,7 @@ std::uint64_t* Window::make_fine(std::uint32_t cell) {
     const std::uint32_t count = geometry_.subblocks();
     if (chain_entry_kind(old) == CHAIN_FINE) return &fine_[chain_entry_pos(old)];
     cell_[cell] = chain_entry(CHAIN_FINE, 0, fine_.size());
-    for (std::uint32_t i = 0; i < count; i++)
-        fine_.push_back(advance(old, std::uint64_t{i} << (geometry_.subblock_shift - 9)));
+    for (std::uint32_t i = 0; i < count; i++) fine_.push_back(advance(old, std::uint64_t{i} << (geometry_.subblock_shift - 9)));
     return &fine_[chain_entry_pos(cell_[cell])];
 }
 
@@ -69,12 +66,8 @@ void Window::set(std::uint64_t begin, std::uint64_t end, std::uint64_t entry) {
 void Window::apply(const qcow2::Extent& x, unsigned layer) {
     std::uint64_t entry = 0;
     switch (x.kind) {
-    case qcow2::Kind::zero:
-        entry = chain_entry(CHAIN_ZERO, layer, 0);
-        break;
-    case qcow2::Kind::data:
-        entry = chain_entry(CHAIN_DATA, layer, x.host >> 9);
-        break;
+    case qcow2::Kind::zero: entry = chain_entry(CHAIN_ZERO, layer, 0); break;
+    case qcow2::Kind::data: entry = chain_entry(CHAIN_DATA, layer, x.host >> 9); break;
     case qcow2::Kind::compressed:
         entry = chain_entry(CHAIN_COMPRESSED, layer, compressed_.size());
         compressed_.push_back({htole64(x.host), htole32(x.host_bytes), htole16(static_cast<std::uint16_t>(layer)), 0});

@@ -74,8 +74,6 @@ private:
 };
 
 // The entry @sectors further on, for entries of a window: all kinds but DATA stay what they are.
-inline std::uint64_t advance(std::uint64_t entry, std::uint64_t sectors) {
-    return chain_entry_advance(entry, sectors);
-}
+inline std::uint64_t advance(std::uint64_t entry, std::uint64_t sectors) { return chain_entry_advance(entry, sectors); }
 
 }  // namespace dmchain::chain

@@ -28,12 +28,10 @@ std::uint64_t sectors_up(std::uint64_t bytes) { return (bytes + 511) & ~std::uin
 
 Writer::Writer(const std::string& path, const Geometry& geometry, LayerTable& layers)
     : geometry_(geometry), layers_(layers), out_(path), compressed_(layers.records.size() + 1) {
-    const std::uint64_t most =
-        std::min<std::uint64_t>(std::uint64_t{CHAIN_MAX_ROOT} << (2 * CHAIN_FANOUT_SHIFT + geometry.cluster_shift),
-                                CHAIN_MAX_SECTORS << 9);
+    const std::uint64_t most = std::min<std::uint64_t>(
+        std::uint64_t{CHAIN_MAX_ROOT} << (2 * CHAIN_FANOUT_SHIFT + geometry.cluster_shift), CHAIN_MAX_SECTORS << 9);
     if (geometry_.bytes > most)
-        throw failed("{}: virtual size {}: at most {} is possible", escaped(path), human_size(geometry_.bytes),
-                     human_size(most));
+        throw failed("{}: virtual size {}: at most {} is possible", escaped(path), human_size(geometry_.bytes), human_size(most));
     leaf_.resize((geometry_.clusters() + CHAIN_FANOUT - 1) >> CHAIN_FANOUT_SHIFT);
     next_ = sectors_up(layers_at + layers_.bytes().size());
 }
@@ -91,8 +89,7 @@ void Writer::add(const Window& window, std::vector<std::byte>& buffer) {
 }
 
 // The level above @slots, @span of them for a node; returns the slots of its nodes.
-std::vector<std::uint64_t> Writer::add_level(unsigned level, const std::vector<std::uint64_t>& slots,
-                                             std::size_t span) {
+std::vector<std::uint64_t> Writer::add_level(unsigned level, const std::vector<std::uint64_t>& slots, std::size_t span) {
     const std::uint64_t sectors = (geometry_.cluster_bytes() >> 9) << chain_level_shift(level);
     const bool root = level == CHAIN_LEVELS - 1;
     std::vector<std::uint64_t> above;

@@ -68,8 +68,7 @@ void check_layers(const qcow2::Chain& chain, Result& result) {
     for (const Faults& f : found) result.faults.take(f);
     if (result.faults.count() != 0) return;
     for (std::size_t i = 0; i < layers.size(); i++)
-        if (leaked[i] != 0)
-            result.leaks.push_back({layers[i]->file().path(), leaked[i], leaked[i] << layers[i]->cluster_bits()});
+        if (leaked[i] != 0) result.leaks.push_back({layers[i]->file().path(), leaked[i], leaked[i] << layers[i]->cluster_bits()});
 }
 
 void print_facts(const std::string& image, const Result& r) {
@@ -91,9 +90,10 @@ void print_text(const std::string& image, const Result& r) {
         fmt::print("... and {} more\n", r.faults.count() - r.faults.messages().size());
     if (r.stopped) fmt::print("{}\nWhat lies below that was not checked.\n", r.stopped->what());
     for (const Leak& l : r.leaks)
-        fmt::print("{}: leaked clusters: {} ({}), in use by their refcounts, but by nothing else; no data is in danger, "
-                   "\"qemu-img check -r leaks\" frees them\n",
-                   escaped(l.path), l.clusters, human_size(l.bytes));
+        fmt::print(
+            "{}: leaked clusters: {} ({}), in use by their refcounts, but by nothing else; no data is in danger, "
+            "\"qemu-img check -r leaks\" frees them\n",
+            escaped(l.path), l.clusters, human_size(l.bytes));
     const std::string count = r.count() == 0 ? "no faults" : fmt::format("{} fault{}", r.count(), r.count() == 1 ? "" : "s");
     fmt::print("{}: {} layer{} checked, {}\n", escaped(image), r.layers, r.layers == 1 ? "" : "s", count);
 }

@@ -87,8 +87,8 @@ private:
 
     Probe start(std::uint64_t offset, std::uint64_t bytes) const {
         Probe p(blkid_new_probe(), blkid_free_probe);
-        if (!p || blkid_probe_set_device(p.get(), copy_.fd, static_cast<blkid_loff_t>(offset),
-                                         static_cast<blkid_loff_t>(bytes)) != 0)
+        if (!p ||
+            blkid_probe_set_device(p.get(), copy_.fd, static_cast<blkid_loff_t>(offset), static_cast<blkid_loff_t>(bytes)) != 0)
             throw failed("libblkid cannot look at {} bytes at {:#x} of the disk", bytes, offset);
         blkid_probe_enable_superblocks(p.get(), 1);
         blkid_probe_set_superblocks_flags(p.get(), BLKID_SUBLKS_TYPE | BLKID_SUBLKS_LABEL | BLKID_SUBLKS_UUID);

@@ -51,8 +51,8 @@ void say_what_would_be_done(const Options& o, const std::string& path, const std
             fmt::print("would go on in {}\n", escaped(layer));
         else if (!layer.empty())
             fmt::print("would make the layer {}\n", escaped(layer));
-        fmt::print("would build {} from {} files and create /dev/mapper/{} of {} bytes\n", escaped(path), files,
-                   escaped(o.name), chain.virtual_size());
+        fmt::print("would build {} from {} files and create /dev/mapper/{} of {} bytes\n", escaped(path), files, escaped(o.name),
+                   chain.virtual_size());
     }
 }
 
@@ -152,13 +152,13 @@ void add_create(CLI::App& app, Exit&) {
     c->add_option("NAME", o->name, "Name of the device, /dev/mapper/NAME")->required();
     add_image_options(*c, o->image);
     c->add_flag("--read-only", o->read_only, "The device can only be read, and gets no layer of its own");
-    c->add_option("--layer", o->layer, "Where writes go: a file to make, or a block device (default: IMAGE's name with the "
-                                       "next number)")
+    c->add_option("--layer", o->layer,
+                  "Where writes go: a file to make, or a block device (default: IMAGE's name with the "
+                  "next number)")
         ->type_name("PATH");
     c->add_flag("--in-place", o->in_place,
                 "Writes go to IMAGE itself, if it was the last layer that dm-chain sealed and nobody wrote to it since");
-    c->add_option("--chain", o->chain_file, "Where the chain file goes (default: NAME.chain beside IMAGE)")
-        ->type_name("FILE");
+    c->add_option("--chain", o->chain_file, "Where the chain file goes (default: NAME.chain beside IMAGE)")->type_name("FILE");
     add_cache_option(*c, o->index_cache);
     c->add_flag("--dry-run", o->dry_run, "Check IMAGE's chain and say what would be done");
     c->add_flag("--json", o->json, "Print JSON");

@@ -31,8 +31,7 @@ std::vector<std::string> features(const Layer& layer) {
     if (h.compression != qcow2::Compression::zlib) out.emplace_back(qcow2::name_of(h.compression));
     if (h.has_data_file()) out.emplace_back(h.data_file_raw() ? "raw data file" : "data file");
     if (h.bitmaps != 0) out.push_back(fmt::format("{} bitmap{}", h.bitmaps, h.bitmaps == 1 ? "" : "s"));
-    if (h.snapshots != 0)
-        out.push_back(fmt::format("{} internal snapshot{}", h.snapshots, h.snapshots == 1 ? "" : "s"));
+    if (h.snapshots != 0) out.push_back(fmt::format("{} internal snapshot{}", h.snapshots, h.snapshots == 1 ? "" : "s"));
     return out;
 }
 

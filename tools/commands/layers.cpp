@@ -92,8 +92,8 @@ void check_layer_place(const std::string& path) {
     std::error_code none;
     if (is_device(path)) {
         if (const std::string what = content_of_device(path); !what.empty())
-            throw failed("{}: the device holds {}: if that can go, clear it with 'wipefs -a' or 'blkdiscard' first", escaped(path),
-                         what);
+            throw failed("{}: the device holds {}: if that can go, clear it with 'wipefs -a' or 'blkdiscard' first",
+                         escaped(path), what);
     } else if (fs::exists(fs::symlink_status(path, none))) {
         throw failed("{}: exists: name another place for the layer with --layer", escaped(path));
     }
@@ -104,8 +104,7 @@ void make_layer_on(const std::string& path, const std::string& image, const qcow
     qcow2::ActiveOptions o;
     o.size = chain.virtual_size();
     o.cluster_bits = chain::index_cluster_bits;
-    o.subblock_bits =
-        std::min<unsigned>(CHAIN_MAX_SUBBLOCK_SHIFT, static_cast<unsigned>(__builtin_ctz(chain.unit())));
+    o.subblock_bits = std::min<unsigned>(CHAIN_MAX_SUBBLOCK_SHIFT, static_cast<unsigned>(__builtin_ctz(chain.unit())));
     o.backing_name = qcow2::backing_name(lasting_name(path), lasting_name(image), !image.starts_with('/'));
     qcow2::make_active(path, o);
 }
@@ -127,12 +126,10 @@ Live look_at_live(const std::string& name) {
 void add_seal_options(CLI::App& command, SealHow& how) {
     command.add_flag("--no-subclusters", how.fill,
                      "Fill clusters that the layer owns in part from the layers below, instead of using extended L2 entries");
-    command
-        .add_option("--allow", how.allow, "Folder (or file) outside the layer's own folder that images may name; repeatable")
+    command.add_option("--allow", how.allow, "Folder (or file) outside the layer's own folder that images may name; repeatable")
         ->type_name("DIR")
         ->allow_extra_args(false);
-    command.add_flag("--assume-raw", how.assume_raw,
-                     "Take a backing file without a declared format for raw if it is not qcow2");
+    command.add_flag("--assume-raw", how.assume_raw, "Take a backing file without a declared format for raw if it is not qcow2");
 }
 
 qcow2::SealResult seal_layer(const std::string& path, const SealHow& how) {

@@ -30,11 +30,11 @@ struct Unsealed {
 struct Live {
     std::string name;
     std::string chain_path;
-    std::uint16_t active;             // id; 0: its table is not the live one yet
+    std::uint16_t active;  // id; 0: its table is not the live one yet
     std::string active_path;
-    std::vector<Unsealed> frozen;     // base first
+    std::vector<Unsealed> frozen;  // base first
     std::uint64_t sectors;
-    std::uint32_t cluster_bits;       // of its index
+    std::uint32_t cluster_bits;  // of its index
     std::uint32_t subblock_bits;
 };
 

@@ -30,8 +30,8 @@ void add_ls(CLI::App& app, Exit&) {
                                {"depth", s.depth},
                                {"table", table}});
             else
-                fmt::print("{:<24} {:>10} {:>5} layers  {:<4} open {:<3} {}\n", escaped(d.name),
-                           human_size(s.sectors * 512), s.depth, s.mode, d.open_count, escaped(table));
+                fmt::print("{:<24} {:>10} {:>5} layers  {:<4} open {:<3} {}\n", escaped(d.name), human_size(s.sectors * 512),
+                           s.depth, s.mode, d.open_count, escaped(table));
         }
         if (*json) print_json(out);
     });

@@ -43,13 +43,13 @@ void check_chain_file_place(const std::string& path, bool recovered) {
     std::error_code none;
     dm::table_parameters(fs::absolute(path).string(), {});  // refuses a path that no table line can say
     if (fs::exists(path, none) && !(fs::is_regular_file(path, none) && chain::is_chain_file(File(path))))
-        throw failed("{}: exists and is not a chain file: move it away, or name another place with --chain",
-                     escaped(path));
+        throw failed("{}: exists and is not a chain file: move it away, or name another place with --chain", escaped(path));
     if (recovered || !fs::exists(path, none)) return;
     if (const std::string layer = active_layer_of(path); !layer.empty())
-        throw failed("{}: has the active layer {}, which is not sealed: 'dmchain activate' it or 'dmchain seal' the layer first, "
-                     "or name another place with --chain",
-                     escaped(path), escaped(layer));
+        throw failed(
+            "{}: has the active layer {}, which is not sealed: 'dmchain activate' it or 'dmchain seal' the layer first, "
+            "or name another place with --chain",
+            escaped(path), escaped(layer));
 }
 
 void build_chain_file(const ImageOptions& image, const std::string& path, bool active) {
@@ -71,9 +71,10 @@ chain::ChainFile open_for_device(const std::string& path) {
     file.verify_layers();
     if (!file.sectors()) throw empty_disk(path);
     if (file.active() && !qcow2::is_in_use(File(file.path(*file.active()))))
-        throw failed("{}: its active layer {} was sealed since: if another layer took over from it, 'dmchain recover' that; "
-                     "otherwise 'dmchain create' makes a device of it",
-                     escaped(path), escaped(file.path(*file.active())));
+        throw failed(
+            "{}: its active layer {} was sealed since: if another layer took over from it, 'dmchain recover' that; "
+            "otherwise 'dmchain create' makes a device of it",
+            escaped(path), escaped(file.path(*file.active())));
     return file;
 }
 
@@ -83,8 +84,7 @@ void add_cache_option(CLI::App& command, std::optional<std::uint64_t>& bytes) {
         "Memory that the target may use for its index, e.g. 64M (default 256M)"));
 }
 
-void create_device(const std::string& name, const chain::ChainFile& file, std::optional<std::uint64_t> index_cache,
-                   bool json) {
+void create_device(const std::string& name, const chain::ChainFile& file, std::optional<std::uint64_t> index_cache, bool json) {
     const chain_layer* active = file.active();
     dm::create(name, file.sectors(), dm::table_parameters(file.file().path(), index_cache), !active);
     if (json) {

@@ -32,7 +32,6 @@ chain::ChainFile open_for_device(const std::string& path);
 void add_cache_option(CLI::App& command, std::optional<std::uint64_t>& bytes);
 
 // Makes the device /dev/mapper/@name from the chain file, and says so.
-void create_device(const std::string& name, const chain::ChainFile& file, std::optional<std::uint64_t> index_cache,
-                   bool json);
+void create_device(const std::string& name, const chain::ChainFile& file, std::optional<std::uint64_t> index_cache, bool json);
 
 }  // namespace dmchain::commands

@@ -70,14 +70,14 @@ void run(const Options& o) {
 
 void add_recover(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
-    CLI::App* c = app.add_subcommand("recover", "Build the chain file of a device that can be written anew, from its layers alone");
+    CLI::App* c =
+        app.add_subcommand("recover", "Build the chain file of a device that can be written anew, from its layers alone");
     c->add_option("TOP", o->top, "The layer that was active last, or the chain file, if it still names it")->required();
     c->add_option("--chain", o->chain_file, "Where the chain file goes (default: TOP.chain beside TOP)")->type_name("FILE");
     c->add_option("--allow", o->chain.allow, "Folder (or file) outside TOP's own folder that images may name; repeatable")
         ->type_name("DIR")
         ->allow_extra_args(false);
-    c->add_flag("--assume-raw", o->chain.assume_raw,
-                "Take a backing file without a declared format for raw if it is not qcow2");
+    c->add_flag("--assume-raw", o->chain.assume_raw, "Take a backing file without a declared format for raw if it is not qcow2");
     c->add_flag("--dry-run", o->dry_run, "Read the layers and say what would be done");
     c->add_flag("--json", o->json, "Print JSON");
     c->callback([o] { run(*o); });

@@ -6,26 +6,17 @@ namespace dmchain::commands {
 
 void add_commands(CLI::App& app, Exit& status) {
     static constexpr Add all[] = {
-        add_inspect,
-        add_check,
-        add_create,
-        add_activate,
-        add_table,
-        add_snapshot,
-        add_seal,
-        add_resize,
-        add_remove,
-        add_recover,
-        add_ls,
-        add_status,
+        add_inspect, add_check,  add_create, add_activate, add_table, add_snapshot,
+        add_seal,    add_resize, add_remove, add_recover,  add_ls,    add_status,
     };
     for (Add add : all) add(app, status);
 }
 
 void add_image_options(CLI::App& command, ImageOptions& options) {
     command.add_option("IMAGE", options.image, "The qcow2 image on top of the chain")->required();
-    command.add_option("--allow", options.chain.allow,
-                       "Folder (or file) outside IMAGE's own folder that images may name; repeatable")
+    command
+        .add_option("--allow", options.chain.allow,
+                    "Folder (or file) outside IMAGE's own folder that images may name; repeatable")
         ->type_name("DIR")
         ->allow_extra_args(false);
     command.add_flag("--assume-raw", options.chain.assume_raw,

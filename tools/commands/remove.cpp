@@ -20,7 +20,8 @@ struct Options {
 void run(const Options& o) {
     const dm::Device device = dm::find(o.name);
     if (device.open_count)
-        throw failed("{}: the device is open {} time(s): unmount it or stop who uses it first", escaped(o.name), device.open_count);
+        throw failed("{}: the device is open {} time(s): unmount it or stop who uses it first", escaped(o.name),
+                     device.open_count);
     const bool seals = dm::status(o.name).active != "-" && !o.fast;
     const std::string path = dm::chain_file(o.name);
     if (o.how.dry_run) {

@@ -20,8 +20,7 @@ void add_resize(CLI::App& app, Exit&) {
     c->add_flag("--dry-run", o->dry_run, "Say what would be done");
     c->callback([o] {
         const Live device = look_at_live(o->name);
-        if (o->bytes % 512 != 0)
-            throw Error(Exit::usage, fmt::format("resize: {} bytes: expected a multiple of 512", o->bytes));
+        if (o->bytes % 512 != 0) throw Error(Exit::usage, fmt::format("resize: {} bytes: expected a multiple of 512", o->bytes));
         if (o->bytes < device.sectors * 512)
             throw failed("{}: has {} bytes and cannot be made smaller", escaped(o->name), device.sectors * 512);
         if (o->dry_run) {

@@ -19,10 +19,7 @@ struct Options {
 };
 
 nlohmann::json facts(const std::string& path, const qcow2::SealResult& r, bool dry_run) {
-    nlohmann::json j = {{"file", path},
-                        {"was_sealed", r.was_sealed},
-                        {"extended_l2", r.extended_l2},
-                        {"bytes", r.bytes}};
+    nlohmann::json j = {{"file", path}, {"was_sealed", r.was_sealed}, {"extended_l2", r.extended_l2}, {"bytes", r.bytes}};
     if (!r.was_sealed) {
         j["clusters"] = r.clusters;
         j["partial_clusters"] = r.partial;

@@ -43,7 +43,9 @@ void hook(const char* option, const std::string& command, const std::string& nam
     const int status = std::system(command.c_str());
     if (status == -1 || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
         throw failed("{}: {} {} ended with status {}", escaped(name), option, in_quotes(command),
-                     status == -1 ? -1 : WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+                     status == -1        ? -1
+                     : WIFEXITED(status) ? WEXITSTATUS(status)
+                                         : 128 + WTERMSIG(status));
 }
 
 // Between --freeze and --thaw, whatever happens.
@@ -116,8 +118,7 @@ void make_layer(const std::string& path, const Live& device) {
     a.cluster_bits = device.cluster_bits;
     a.subblock_bits = device.subblock_bits;
     // As its neighbour names its own: a chain that can be moved stays one.
-    a.backing_name = qcow2::backing_name(path, device.active_path,
-                                         header.backing_name && !header.backing_name->starts_with('/'));
+    a.backing_name = qcow2::backing_name(path, device.active_path, header.backing_name && !header.backing_name->starts_with('/'));
     qcow2::make_active(path, a);
 }
 
@@ -164,7 +165,10 @@ void run(const Options& o) {
                                   {"sealing", seals}});
     else
         fmt::print("/dev/mapper/{}: writes go to {}; {} is frozen{}\n", escaped(o.name), escaped(layer),
-                   escaped(device.active_path), !seals ? "" : o.wait ? " and will be sealed" : " and is being sealed");
+                   escaped(device.active_path),
+                   !seals   ? ""
+                   : o.wait ? " and will be sealed"
+                            : " and is being sealed");
     if (!seals) return;
     if (o.wait)
         seal_now(o.name, device.active, o.how);
@@ -178,10 +182,12 @@ void add_snapshot(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
     CLI::App* c = app.add_subcommand("snapshot", "Freeze the state of the device NAME as a layer; writes go to a new one");
     c->add_option("NAME", o->name, "Name of the device")->required();
-    c->add_option("--layer", o->layer, "The new layer: a file to make, or a block device (default: the active layer's "
-                                       "name with the next number)")
+    c->add_option("--layer", o->layer,
+                  "The new layer: a file to make, or a block device (default: the active layer's "
+                  "name with the next number)")
         ->type_name("PATH");
-    c->add_option("--freeze", o->freeze, "Shell command that makes the guest's file systems consistent, run before")->type_name("CMD");
+    c->add_option("--freeze", o->freeze, "Shell command that makes the guest's file systems consistent, run before")
+        ->type_name("CMD");
     c->add_option("--thaw", o->thaw, "Shell command that lets it go on, run afterwards in any case")->type_name("CMD");
     c->add_flag("--prepare", o->prepare, "Only make the new layer, for 'dmsetup message NAME 0 snapshot PATH'");
     c->add_flag("--no-seal", o->no_seal, "Leave the frozen layer as it is; 'dmchain seal NAME' seals it later");

@@ -19,9 +19,8 @@ struct Options {
 void run(const Options& o) {
     std::string path = o.image.image;
     if (!chain::is_chain_file(File(path))) {
-        path = o.chain_file.empty()
-                   ? chain_file_beside(path, std::filesystem::path(Place(path).path()).filename().string())
-                   : o.chain_file;
+        path = o.chain_file.empty() ? chain_file_beside(path, std::filesystem::path(Place(path).path()).filename().string())
+                                    : o.chain_file;
         check_chain_file_place(path);
         build_chain_file(o.image, path);
     }
@@ -33,8 +32,9 @@ void run(const Options& o) {
 
 void add_table(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
-    CLI::App* c = app.add_subcommand("table", "Print the table line of an image (whose index is built) or a chain file, "
-                                              "for 'dmsetup create --readonly NAME'");
+    CLI::App* c = app.add_subcommand("table",
+                                     "Print the table line of an image (whose index is built) or a chain file, "
+                                     "for 'dmsetup create --readonly NAME'");
     add_image_options(*c, o->image);
     c->add_option("--chain", o->chain_file, "Where the chain file of IMAGE goes (default: IMAGE.chain beside IMAGE)")
         ->type_name("FILE");

@@ -153,7 +153,8 @@ Device find(const std::string& name) {
 
 void message(const std::string& name, const std::string& text) {
     const Task t = make_task(DM_DEVICE_TARGET_MSG, name);
-    if (!dm_task_set_sector(t.get(), 0) || !dm_task_set_message(t.get(), text.c_str())) throw dm_failed(name, "prepare a message");
+    if (!dm_task_set_sector(t.get(), 0) || !dm_task_set_message(t.get(), text.c_str()))
+        throw dm_failed(name, "prepare a message");
     if (!dm_task_run(t.get()))
         throw dm_failed(name, fmt::format("send the message \"{}\" (the kernel log has the reason)", escaped(text)).c_str());
 }
@@ -229,10 +230,9 @@ Status status(const std::string& name) {
     s.sectors = l.length;
     unsigned long long v[15] = {};
     char active[16] = "", mode[16] = "", check[32] = "";
-    const int n = std::sscanf(l.parameters.c_str(),
-                              "%llu %llu %llu %15s %15s %31s %llu/%llu %llu %llu %llu/%llu %llu %llu %llu %llu %llu",
-                              &v[0], &v[1], &v[2], active, mode, check, &v[3], &v[4], &v[5], &v[6], &v[7], &v[8],
-                              &v[9], &v[10], &v[11], &v[12], &v[13]);
+    const int n = std::sscanf(
+        l.parameters.c_str(), "%llu %llu %llu %15s %15s %31s %llu/%llu %llu %llu %llu/%llu %llu %llu %llu %llu %llu", &v[0],
+        &v[1], &v[2], active, mode, check, &v[3], &v[4], &v[5], &v[6], &v[7], &v[8], &v[9], &v[10], &v[11], &v[12], &v[13]);
     if (n != 17) throw failed("{}: the target's status is not what this tool knows: {}", escaped(name), escaped(l.parameters));
     s.cluster_sectors = v[0];
     s.subblock_sectors = v[1];

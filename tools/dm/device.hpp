@@ -20,13 +20,13 @@ struct Device {
 
 // The status line of the target, as docs/target.md has it.
 struct Status {
-    std::uint64_t sectors = 0;           // of the device, 512 bytes each
+    std::uint64_t sectors = 0;  // of the device, 512 bytes each
     std::uint64_t cluster_sectors = 0;
     std::uint64_t subblock_sectors = 0;
-    std::uint64_t depth = 0;             // layers
-    std::string active;                  // id, or "-"
-    std::string mode;                    // rw, out_of_space, ro, fail
-    std::string needs_check;             // "-" or "needs_check"
+    std::uint64_t depth = 0;  // layers
+    std::string active;       // id, or "-"
+    std::string mode;         // rw, out_of_space, ro, fail
+    std::string needs_check;  // "-" or "needs_check"
     std::uint64_t nodes_resident = 0, nodes_total = 0;
     std::uint64_t index_bytes = 0, index_limit = 0;
     std::uint64_t clusters_allocated = 0, clusters_total = 0;

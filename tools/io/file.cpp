@@ -103,8 +103,7 @@ std::size_t File::read_up_to_end(void* buffer, std::size_t bytes, std::uint64_t 
         if (n == 0) break;
         if (n < 0) {
             if (errno == EINTR) continue;
-            throw failed("{}: cannot read {} bytes at offset {:#x}: {}", escaped(path_), bytes - done,
-                         offset + done, reason());
+            throw failed("{}: cannot read {} bytes at offset {:#x}: {}", escaped(path_), bytes - done, offset + done, reason());
         }
         done += static_cast<std::size_t>(n);
     }
@@ -114,8 +113,7 @@ std::size_t File::read_up_to_end(void* buffer, std::size_t bytes, std::uint64_t 
 void File::read(void* buffer, std::size_t bytes, std::uint64_t offset) const {
     std::size_t n = read_up_to_end(buffer, bytes, offset);
     if (n < bytes)
-        throw damaged("{}: ends at offset {:#x}, expected {} bytes at offset {:#x}", escaped(path_), offset + n,
-                      bytes, offset);
+        throw damaged("{}: ends at offset {:#x}, expected {} bytes at offset {:#x}", escaped(path_), offset + n, bytes, offset);
 }
 
 void File::read_padded(void* buffer, std::size_t bytes, std::uint64_t offset) const {
@@ -142,8 +140,7 @@ void allow_open_files(std::uint64_t files) {
                      static_cast<std::uint64_t>(limit.rlim_max), want);
     }
     limit.rlim_cur = want;
-    if (::setrlimit(RLIMIT_NOFILE, &limit) != 0)
-        throw failed("cannot raise the limit of open files to {}: {}", want, reason());
+    if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) throw failed("cannot raise the limit of open files to {}: {}", want, reason());
 }
 
 }  // namespace dmchain

@@ -14,7 +14,7 @@ namespace dmchain {
 // `special`. Taken once, when the file is opened.
 struct Identity {
     bool block_device = false;
-    std::uint64_t device = 0;   // of the file system
+    std::uint64_t device = 0;  // of the file system
     std::uint64_t inode = 0;
     std::uint64_t special = 0;  // block device: its own number; otherwise 0
     std::uint64_t bytes = 0;    // size of the file or device
@@ -51,8 +51,7 @@ public:
     // Takes over @fd; @name is what messages call it.
     File(int fd, std::string name);
     ~File();
-    File(File&& o) noexcept
-        : fd_(std::exchange(o.fd_, -1)), path_(std::move(o.path_)), identity_(o.identity_) {}
+    File(File&& o) noexcept : fd_(std::exchange(o.fd_, -1)), path_(std::move(o.path_)), identity_(o.identity_) {}
     File& operator=(File&& o) noexcept {
         std::swap(fd_, o.fd_);
         std::swap(path_, o.path_);

@@ -29,8 +29,8 @@ std::size_t utf8_sequence(std::string_view s) {
         code = code << 6 | (at(i) & 0x3fu);
     }
     // Surrogates, and the marks that reorder or hide text, are spelled out too.
-    bool bidi = (code >= 0x200b && code <= 0x200f) || (code >= 0x2028 && code <= 0x202e) ||
-                (code >= 0x2060 && code <= 0x2069) || code == 0xfeff;
+    bool bidi = (code >= 0x200b && code <= 0x200f) || (code >= 0x2028 && code <= 0x202e) || (code >= 0x2060 && code <= 0x2069) ||
+                code == 0xfeff;
     if (code < least || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff) || bidi) return 0;
     return n;
 }

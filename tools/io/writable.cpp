@@ -123,11 +123,10 @@ void Writable::allocate(std::uint64_t offset, std::uint64_t bytes) {
 
 void Writable::punch(std::uint64_t offset, std::uint64_t bytes) {
     seen(Step::punch, nullptr, bytes, offset);
-    if (::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
-                    static_cast<off_t>(bytes)) != 0 &&
+    if (::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset), static_cast<off_t>(bytes)) !=
+            0 &&
         errno != EOPNOTSUPP && errno != ENOSYS)
-        throw failed("{}: cannot give back {} bytes at offset {:#x}: {}", escaped(path_), bytes, offset,
-                     std::strerror(errno));
+        throw failed("{}: cannot give back {} bytes at offset {:#x}: {}", escaped(path_), bytes, offset, std::strerror(errno));
 }
 
 void sync_folder_of(const std::string& path) {

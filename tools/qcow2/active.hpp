@@ -15,10 +15,10 @@ namespace dmchain::qcow2 {
 inline constexpr std::uint64_t first_segment_bytes = 1u << 20;
 
 struct ActiveOptions {
-    std::uint64_t size;              // of the virtual disk, bytes, a multiple of 512
-    std::uint32_t cluster_bits;      // of the chain's index, 12 to 21
-    std::uint32_t subblock_bits;     // of the chain's index: no unit is smaller
-    std::string backing_name;        // as it is to stand in the header
+    std::uint64_t size;           // of the virtual disk, bytes, a multiple of 512
+    std::uint32_t cluster_bits;   // of the chain's index, 12 to 21
+    std::uint32_t subblock_bits;  // of the chain's index: no unit is smaller
+    std::string backing_name;     // as it is to stand in the header
     std::string backing_format = "qcow2";
 };
 

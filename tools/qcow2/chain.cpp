@@ -27,8 +27,7 @@ std::string absolute(const std::string& folder, const std::string& name) {
 // Opens one image after the other, from the top down.
 class Opener {
 public:
-    Opener(const ChainOptions& options, Faults& faults)
-        : options_(options), faults_(faults), policy_(options.allow) {}
+    Opener(const ChainOptions& options, Faults& faults) : options_(options), faults_(faults), policy_(options.allow) {}
 
     // Adds the layers to @layers, top first; on an error they are those above the one at fault.
     void open(const std::string& top, std::vector<std::unique_ptr<Layer>>& layers) {
@@ -50,9 +49,9 @@ public:
             const std::optional<std::string> backing = header.backing_name;
             const std::optional<std::string> declared = header.backing_format;
             std::optional<File> data_file = open_data_file(path, folder, header, name);
-            layers.push_back(std::make_unique<Layer>(
-                std::make_unique<Image>(std::move(*next), std::move(header), std::move(data_file),
-                                        layers.empty() ? options_.snapshot : std::nullopt, faults_)));
+            layers.push_back(
+                std::make_unique<Layer>(std::make_unique<Image>(std::move(*next), std::move(header), std::move(data_file),
+                                                                layers.empty() ? options_.snapshot : std::nullopt, faults_)));
             next.reset();
             if (!backing) return;
             name = parse_file_name(escaped(path), *backing, declared);
@@ -87,18 +86,17 @@ private:
         use(place, path);
         if (!policy_.allows(place->path()))
             throw failed("{}: its {} {} is outside the folder of the image on top; if you trust it, use \"--allow {}\"",
-                         escaped(image), what, in_quotes(place->path()), escaped(folder_of(place->path()) == "/dev"
-                                                                                  ? place->path()
-                                                                                  : folder_of(place->path())));
+                         escaped(image), what, in_quotes(place->path()),
+                         escaped(folder_of(place->path()) == "/dev" ? place->path() : folder_of(place->path())));
         use(opened, *place);
         File& file = *opened;
         if (files_.size() >= Chain::max_files)
-            throw failed("{}: its {} would be file {} of the chain, expected at most {}", escaped(image), what,
-                         files_.size() + 1, Chain::max_files);
+            throw failed("{}: its {} would be file {} of the chain, expected at most {}", escaped(image), what, files_.size() + 1,
+                         Chain::max_files);
         const std::string* before = remember(file);
         if (before)
-            throw damaged("{}: its {} {} is in the chain already (named by {}), expected a chain without loops",
-                          escaped(image), what, in_quotes(file.path()), before->empty() ? "the command" : *before);
+            throw damaged("{}: its {} {} is in the chain already (named by {}), expected a chain without loops", escaped(image),
+                          what, in_quotes(file.path()), before->empty() ? "the command" : *before);
         named_by_.push_back(escaped(image));
         return std::move(file);
     }
@@ -117,16 +115,17 @@ private:
     Format probe(const File& file, const std::string& above) const {
         if (has_magic(file)) return Format::qcow2;
         if (options_.assume_raw) return Format::raw;
-        throw failed("{}: its backing file {} has no declared format and is not qcow2; if it is a raw disk, declare it "
-                     "with \"qemu-img rebase -u -F raw\" or use \"--assume-raw\"",
-                     escaped(above), in_quotes(file.path()));
+        throw failed(
+            "{}: its backing file {} has no declared format and is not qcow2; if it is a raw disk, declare it "
+            "with \"qemu-img rebase -u -F raw\" or use \"--assume-raw\"",
+            escaped(above), in_quotes(file.path()));
     }
 
     const ChainOptions& options_;
     Faults& faults_;
     Policy policy_;
     std::map<std::tuple<bool, std::uint64_t, std::uint64_t>, std::size_t> files_;  // identity -> number
-    std::vector<std::string> named_by_;  // by number - 1: the image that names the file
+    std::vector<std::string> named_by_;                                            // by number - 1: the image that names the file
 };
 
 }  // namespace

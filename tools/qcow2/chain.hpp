@@ -37,9 +37,7 @@ public:
     //
     // A layer ends what lies below it: the layer above sees zeroes from here on, even where a longer image
     // further down has data. And a layer that is longer than the one on top is seen up to that one's size.
-    std::uint64_t virtual_size() const {
-        return image_ ? image_->virtual_size() : (raw_->size() + 511) & ~std::uint64_t{511};
-    }
+    std::uint64_t virtual_size() const { return image_ ? image_->virtual_size() : (raw_->size() + 511) & ~std::uint64_t{511}; }
 
     // As Image::map(); a raw layer is one data extent.
     void map(std::uint64_t begin, std::uint64_t end, Scratch& scratch, Sink sink) const;
@@ -50,9 +48,9 @@ private:
 };
 
 struct ChainOptions {
-    std::vector<std::string> allow{};    // folders besides the top image's own; see policy.hpp
-    bool assume_raw = false;             // a backing file without declared format and magic is raw
-    bool in_use = false;                 // layers that dm-chain has not sealed are read by their log, not refused
+    std::vector<std::string> allow{};       // folders besides the top image's own; see policy.hpp
+    bool assume_raw = false;                // a backing file without declared format and magic is raw
+    bool in_use = false;                    // layers that dm-chain has not sealed are read by their log, not refused
     std::optional<std::string> snapshot{};  // id or name of an internal snapshot of the top image
 };
 

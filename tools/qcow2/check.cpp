@@ -51,7 +51,11 @@ private:
 class LayerCheck {
 public:
     LayerCheck(const Image& image, Faults& faults)
-        : image_(image), h_(image.header()), name_(escaped(image.file().path())), scratch_(Faults::Mode::collect), faults_(faults) {}
+        : image_(image),
+          h_(image.header()),
+          name_(escaped(image.file().path())),
+          scratch_(Faults::Mode::collect),
+          faults_(faults) {}
 
     // Returns the number of leaked clusters.
     std::uint64_t run(FunctionRef<void(std::uint64_t)> progress) {
@@ -65,7 +69,8 @@ public:
         }
         faults_.take(scratch_.faults);
         if (h_.dirty() || image_.log()) return 0;
-        return check_refcounts(image_, [this](std::uint64_t c) { return twice_.has(c); }, faults_);
+        return check_refcounts(
+            image_, [this](std::uint64_t c) { return twice_.has(c); }, faults_);
     }
 
 private:
@@ -100,8 +105,9 @@ private:
         out_.resize(h_.cluster_size());
         image_.file().read(stream_.data(), stream_.size(), e.host);
         if (!inflate_cluster(h_.compression, stream_.data(), stream_.size(), out_.data(), out_.size()))
-            faults_.add("{}: compressed cluster at {:#x} for disk offset {:#x} cannot be inflated, expected a {} stream of {} bytes",
-                        name_, e.host, e.guest & ~(h_.cluster_size() - 1), name_of(h_.compression), h_.cluster_size());
+            faults_.add(
+                "{}: compressed cluster at {:#x} for disk offset {:#x} cannot be inflated, expected a {} stream of {} bytes",
+                name_, e.host, e.guest & ~(h_.cluster_size() - 1), name_of(h_.compression), h_.cluster_size());
     }
 
     const Image& image_;

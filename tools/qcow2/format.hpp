@@ -12,8 +12,8 @@ namespace dmchain::qcow2 {
 
 inline constexpr std::uint32_t magic = 0x514649fb;  // "QFI\xfb"
 inline constexpr std::uint32_t min_cluster_bits = 9;
-inline constexpr std::uint32_t max_cluster_bits = 21;           // QEMU's limit
-inline constexpr std::uint64_t max_l1_bytes = 32u << 20;        // QEMU's limits, also below
+inline constexpr std::uint32_t max_cluster_bits = 21;     // QEMU's limit
+inline constexpr std::uint64_t max_l1_bytes = 32u << 20;  // QEMU's limits, also below
 inline constexpr std::uint64_t max_refcount_table_bytes = 8u << 20;
 inline constexpr std::uint32_t max_snapshots = 65536;
 inline constexpr std::uint32_t max_backing_name = 1023;

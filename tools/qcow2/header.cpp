@@ -22,16 +22,15 @@ struct Extension {
 
 class HeaderReader {
 public:
-    HeaderReader(const File& file, bool allow_in_use)
-        : file_(file), name_(escaped(file.path())), allow_in_use_(allow_in_use) {
+    HeaderReader(const File& file, bool allow_in_use) : file_(file), name_(escaped(file.path())), allow_in_use_(allow_in_use) {
         start_.resize(4096);
         file.read_padded(start_.data(), start_.size(), 0);
     }
 
     Header read() {
         if (file_.size() < v2_header_bytes)
-            throw damaged("{}: is {} bytes long, expected at least the {} bytes of a qcow2 header", name_,
-                          file_.size(), v2_header_bytes);
+            throw damaged("{}: is {} bytes long, expected at least the {} bytes of a qcow2 header", name_, file_.size(),
+                          v2_header_bytes);
         if (be32(at(0)) != magic)
             throw damaged("{}: is not a qcow2 image: magic at offset 0 is {:#010x}, expected {:#010x}", name_, be32(at(0)),
                           magic);
@@ -40,8 +39,7 @@ public:
         extensions(header_bytes);
         refuse_unsupported();
         if (h_.version == 3) compression(header_bytes);
-        if (h_.size >> 63)
-            throw damaged("{}: virtual size at offset 24 is {}, expected less than 2^63", name_, h_.size);
+        if (h_.size >> 63) throw damaged("{}: virtual size at offset 24 is {}, expected less than 2^63", name_, h_.size);
         if (!h_.in_use()) {
             sizes();
             tables();
@@ -59,8 +57,8 @@ private:
             throw failed("{}: qcow2 version at offset 4 is {}, expected 2 or 3", name_, h_.version);
         h_.cluster_bits = be32(at(20));
         if (h_.cluster_bits < min_cluster_bits || h_.cluster_bits > max_cluster_bits)
-            throw damaged("{}: cluster_bits at offset 20 is {}, expected {} to {}", name_, h_.cluster_bits,
-                          min_cluster_bits, max_cluster_bits);
+            throw damaged("{}: cluster_bits at offset 20 is {}, expected {} to {}", name_, h_.cluster_bits, min_cluster_bits,
+                          max_cluster_bits);
         h_.size = be64(at(24));
         h_.l1_entries = be32(at(36));
         h_.l1_offset = be64(at(40));
@@ -74,10 +72,9 @@ private:
     std::uint32_t features() {
         std::uint32_t bytes = be32(at(100));
         if (bytes < v3_header_bytes || bytes > h_.cluster_size())
-            throw damaged("{}: header_length at offset 100 is {}, expected {} to {}", name_, bytes,
-                          v3_header_bytes, h_.cluster_size());
-        if (bytes % 8 != 0)
-            throw damaged("{}: header_length at offset 100 is {}, expected a multiple of 8", name_, bytes);
+            throw damaged("{}: header_length at offset 100 is {}, expected {} to {}", name_, bytes, v3_header_bytes,
+                          h_.cluster_size());
+        if (bytes % 8 != 0) throw damaged("{}: header_length at offset 100 is {}, expected a multiple of 8", name_, bytes);
         h_.incompatible = be64(at(72));
         h_.compatible = be64(at(80));
         h_.autoclear = be64(at(88));
@@ -92,8 +89,8 @@ private:
         bool other = h_.incompatible & incompatible_compression;
         if (type > 1) throw failed("{}: compression type at offset 104 is {}, expected 0 (zlib) or 1 (zstd)", name_, type);
         if (other != (type != 0))
-            throw damaged("{}: compression type at offset 104 is {}, but incompatible feature bit 3 is {}", name_,
-                          type, other ? "set" : "not set");
+            throw damaged("{}: compression type at offset 104 is {}, but incompatible feature bit 3 is {}", name_, type,
+                          other ? "set" : "not set");
         h_.compression = static_cast<Compression>(type);
     }
 
@@ -120,8 +117,8 @@ private:
             Extension e = {be32(head), offset + 8, be32(head + 4)};
             if (e.type == extension_end) break;
             if (e.bytes > end - e.at)
-                throw damaged("{}: header extension {:#010x} at offset {:#x} is {} bytes long, expected at most {}",
-                              name_, e.type, offset, e.bytes, end - e.at);
+                throw damaged("{}: header extension {:#010x} at offset {:#x} is {} bytes long, expected at most {}", name_,
+                              e.type, offset, e.bytes, end - e.at);
             extension(e);
             offset = e.at + ((std::uint64_t{e.bytes} + 7) & ~std::uint64_t{7});
         }
@@ -129,37 +126,32 @@ private:
 
     void extension(const Extension& e) {
         switch (e.type) {
-            case extension_backing_format:
-                if (e.bytes > 15)
-                    throw damaged("{}: name of the backing format at offset {:#x} is {} bytes long, expected at most 15",
-                                  name_, e.at, e.bytes);
-                h_.backing_format = string_at(e.at, e.bytes);
-                break;
-            case extension_data_file:
-                if (e.bytes > 4095)
-                    throw damaged("{}: name of the data file at offset {:#x} is {} bytes long, expected at most 4095", name_,
-                                  e.at, e.bytes);
-                h_.data_file_name = string_at(e.at, e.bytes);
-                break;
-            case extension_feature_names:
-                feature_names_ = e;
-                break;
-            case extension_bitmaps:
-                bitmaps(e);
-                break;
-            case extension_sealed:
-                if (h_.autoclear & autoclear_sealed && e.bytes >= 4) {
-                    unsigned char unit[4];
-                    read_bytes(unit, sizeof unit, e.at);
-                    h_.sealed_unit_bits = be32(unit);
-                    if (*h_.sealed_unit_bits > h_.cluster_bits || *h_.sealed_unit_bits + 5 < h_.cluster_bits ||
-                        *h_.sealed_unit_bits < 9)
-                        throw damaged("{}: unit of the sealed layer at offset {:#x} is {} bits, expected {} to {}", name_, e.at,
-                                      *h_.sealed_unit_bits, std::max(9u, h_.cluster_bits - 5), h_.cluster_bits);
-                }
-                break;
-            default:
-                break;  // "can be safely ignored"
+        case extension_backing_format:
+            if (e.bytes > 15)
+                throw damaged("{}: name of the backing format at offset {:#x} is {} bytes long, expected at most 15", name_, e.at,
+                              e.bytes);
+            h_.backing_format = string_at(e.at, e.bytes);
+            break;
+        case extension_data_file:
+            if (e.bytes > 4095)
+                throw damaged("{}: name of the data file at offset {:#x} is {} bytes long, expected at most 4095", name_, e.at,
+                              e.bytes);
+            h_.data_file_name = string_at(e.at, e.bytes);
+            break;
+        case extension_feature_names: feature_names_ = e; break;
+        case extension_bitmaps: bitmaps(e); break;
+        case extension_sealed:
+            if (h_.autoclear & autoclear_sealed && e.bytes >= 4) {
+                unsigned char unit[4];
+                read_bytes(unit, sizeof unit, e.at);
+                h_.sealed_unit_bits = be32(unit);
+                if (*h_.sealed_unit_bits > h_.cluster_bits || *h_.sealed_unit_bits + 5 < h_.cluster_bits ||
+                    *h_.sealed_unit_bits < 9)
+                    throw damaged("{}: unit of the sealed layer at offset {:#x} is {} bits, expected {} to {}", name_, e.at,
+                                  *h_.sealed_unit_bits, std::max(9u, h_.cluster_bits - 5), h_.cluster_bits);
+            }
+            break;
+        default: break;  // "can be safely ignored"
         }
     }
 
@@ -193,13 +185,15 @@ private:
     // An active layer has no other feature.
     void in_use() const {
         if (!allow_in_use_)
-            throw failed("{}: is in use by dm-chain, or was left by it: make a plain qcow2 image of it with 'dmchain seal', "
-                         "or go on with it with 'dmchain recover'",
-                         name_);
+            throw failed(
+                "{}: is in use by dm-chain, or was left by it: make a plain qcow2 image of it with 'dmchain seal', "
+                "or go on with it with 'dmchain recover'",
+                name_);
         if (h_.incompatible != incompatible_in_use || h_.snapshots != 0 || be32(at(32)) != 0)
-            throw damaged("{}: incompatible features at offset 72 are {:#x} with {} internal snapshots and crypt_method {}, "
-                          "expected a layer of dm-chain to have only bit 63",
-                          name_, h_.incompatible, h_.snapshots, be32(at(32)));
+            throw damaged(
+                "{}: incompatible features at offset 72 are {:#x} with {} internal snapshots and crypt_method {}, "
+                "expected a layer of dm-chain to have only bit 63",
+                name_, h_.incompatible, h_.snapshots, be32(at(32)));
     }
 
     void refuse_unsupported() const {
@@ -234,14 +228,14 @@ private:
 
     void check_aligned(const char* what, std::uint64_t field, std::uint64_t offset) const {
         if (offset % h_.cluster_size() != 0 || offset == 0)
-            throw damaged("{}: offset of the {} at offset {} is {:#x}, expected a multiple of the cluster size {}{}",
-                          name_, what, field, offset, h_.cluster_size(), offset == 0 ? ", not 0" : "");
+            throw damaged("{}: offset of the {} at offset {} is {:#x}, expected a multiple of the cluster size {}{}", name_, what,
+                          field, offset, h_.cluster_size(), offset == 0 ? ", not 0" : "");
     }
 
     void check_in_file(const char* what, std::uint64_t offset, std::uint64_t bytes) const {
         if (offset > file_.size() || bytes > file_.size() - offset)
-            throw damaged("{}: {} at {:#x} is {} bytes long, expected to end within the file's {} bytes", name_, what,
-                          offset, bytes, file_.size());
+            throw damaged("{}: {} at {:#x} is {} bytes long, expected to end within the file's {} bytes", name_, what, offset,
+                          bytes, file_.size());
     }
 
     void sizes() const {
@@ -249,8 +243,8 @@ private:
         if (h_.l1_entries * std::uint64_t{8} > max_l1_bytes)
             throw damaged("{}: L1 entries at offset 36 are {}, expected at most {}", name_, h_.l1_entries, max_l1_bytes / 8);
         if (h_.l1_entries < need)
-            throw damaged("{}: L1 entries at offset 36 are {}, expected at least {} for a disk of {} bytes", name_,
-                          h_.l1_entries, need, h_.size);
+            throw damaged("{}: L1 entries at offset 36 are {}, expected at least {} for a disk of {} bytes", name_, h_.l1_entries,
+                          need, h_.size);
     }
 
     void tables() const {
@@ -268,8 +262,7 @@ private:
             check_in_file("refcount table", h_.refcount_table_offset, h_.refcount_table_clusters * h_.cluster_size());
         }
         if (h_.snapshots > max_snapshots)
-            throw damaged("{}: number of snapshots at offset 60 is {}, expected at most {}", name_, h_.snapshots,
-                          max_snapshots);
+            throw damaged("{}: number of snapshots at offset 60 is {}, expected at most {}", name_, h_.snapshots, max_snapshots);
         if (h_.snapshots != 0) check_aligned("snapshot table", 64, h_.snapshots_offset);
     }
 

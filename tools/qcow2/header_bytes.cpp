@@ -23,16 +23,11 @@ struct FeatureName {
     const char* name;  // at most 46 bytes
 };
 constexpr FeatureName feature_names[] = {
-    {0, 0, "dirty bit"},
-    {0, 1, "corrupt bit"},
-    {0, 2, "external data file"},
-    {0, 3, "compression type"},
-    {0, 4, "extended L2 entries"},
-    {0, CHAIN_QCOW2_IN_USE_BIT, CHAIN_QCOW2_IN_USE_NAME},
-    {1, 0, "lazy refcounts"},
-    {2, 0, "bitmaps"},
-    {2, 1, "raw external data"},
-    {2, 63, "sealed by dm-chain"},
+    {0, 0, "dirty bit"},           {0, 1, "corrupt bit"},
+    {0, 2, "external data file"},  {0, 3, "compression type"},
+    {0, 4, "extended L2 entries"}, {0, CHAIN_QCOW2_IN_USE_BIT, CHAIN_QCOW2_IN_USE_NAME},
+    {1, 0, "lazy refcounts"},      {2, 0, "bitmaps"},
+    {2, 1, "raw external data"},   {2, 63, "sealed by dm-chain"},
 };
 static_assert(sizeof CHAIN_QCOW2_IN_USE_NAME <= 47);
 
@@ -112,8 +107,7 @@ std::vector<unsigned char> header_bytes(const Header& h, const std::string& name
 
 std::string backing_name(const std::string& layer, const std::string& backing, bool relative) {
     const std::size_t slash = backing.rfind('/');
-    if (!relative || layer.compare(0, slash + 1, backing, 0, slash + 1) != 0 ||
-        layer.find('/', slash + 1) != std::string::npos)
+    if (!relative || layer.compare(0, slash + 1, backing, 0, slash + 1) != 0 || layer.find('/', slash + 1) != std::string::npos)
         return backing;
     const std::string file = backing.substr(slash + 1);
     // "a:b" would be taken for a protocol, "json:..." for more than a name.

@@ -26,8 +26,7 @@ const Snapshot& choose(const std::vector<Snapshot>& all, const std::string& want
 
 }  // namespace
 
-Image::Image(File file, Header header, std::optional<File> data_file, const std::optional<std::string>& snapshot,
-             Faults& faults)
+Image::Image(File file, Header header, std::optional<File> data_file, const std::optional<std::string>& snapshot, Faults& faults)
     : file_(std::move(file)),
       header_(std::move(header)),
       data_file_(std::move(data_file)),
@@ -86,8 +85,8 @@ std::uint64_t Image::l2_offset(std::uint64_t entry, std::uint64_t l1_offset, std
     std::uint64_t offset = entry & offset_mask;
     std::uint64_t at = l1_offset + index * 8;
     if (entry & l1_reserved) {
-        faults.add("{}: L1 entry {} at {:#x} is {:#018x}, expected the reserved bits {:#x} to be 0", escaped(file_.path()),
-                   index, at, entry, l1_reserved);
+        faults.add("{}: L1 entry {} at {:#x} is {:#018x}, expected the reserved bits {:#x} to be 0", escaped(file_.path()), index,
+                   at, entry, l1_reserved);
         return 0;
     }
     if (offset == 0) return 0;

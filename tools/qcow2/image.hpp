@@ -39,8 +39,7 @@ public:
     // @header is what read_header(file) returned. @data_file: the external data file, if the header has
     // one. @snapshot: id or name of an internal snapshot to look at instead of the current state.
     // Reads and checks the active L1 table, the snapshots' and the refcount table; of a layer in use the log.
-    Image(File file, Header header, std::optional<File> data_file, const std::optional<std::string>& snapshot,
-          Faults& faults);
+    Image(File file, Header header, std::optional<File> data_file, const std::optional<std::string>& snapshot, Faults& faults);
 
     const File& file() const { return file_; }
     const Header& header() const { return header_; }

@@ -42,8 +42,7 @@ bool inflate_zstd(const void* stream, std::size_t stream_bytes, void* out, std::
 
 }  // namespace
 
-bool inflate_cluster(Compression compression, const void* stream, std::size_t stream_bytes, void* out,
-                     std::size_t out_bytes) {
+bool inflate_cluster(Compression compression, const void* stream, std::size_t stream_bytes, void* out, std::size_t out_bytes) {
     return compression == Compression::zlib ? inflate_zlib(stream, stream_bytes, out, out_bytes)
                                             : inflate_zstd(stream, stream_bytes, out, out_bytes);
 }

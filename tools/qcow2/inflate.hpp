@@ -10,7 +10,6 @@ namespace dmchain::qcow2 {
 
 // @stream_bytes is an upper bound: what follows the stream is ignored. Fills all of @out, or returns
 // false: the stream is damaged, or shorter or (zstd) longer than @out_bytes.
-bool inflate_cluster(Compression compression, const void* stream, std::size_t stream_bytes, void* out,
-                     std::size_t out_bytes);
+bool inflate_cluster(Compression compression, const void* stream, std::size_t stream_bytes, void* out, std::size_t out_bytes);
 
 }  // namespace dmchain::qcow2

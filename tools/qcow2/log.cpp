@@ -181,8 +181,8 @@ void Log::check_places(const std::string& name) const {
     std::sort(uses.begin(), uses.end(), [](const Use& a, const Use& b) { return a.offset < b.offset; });
     for (std::size_t i = 1; i < uses.size(); i++)
         if (uses[i].offset - uses[i - 1].offset < uses[i - 1].bytes)
-            throw damaged("{}: cluster at {:#x} is used twice by the log's records or by the log itself, expected one use",
-                          name, uses[i].offset);
+            throw damaged("{}: cluster at {:#x} is used twice by the log's records or by the log itself, expected one use", name,
+                          uses[i].offset);
 }
 
 std::uint32_t Log::units_of(std::uint64_t cluster) const {

@@ -84,19 +84,35 @@ private:
             throw wrong("uses the driver " + in_quotes(driver) + ", expected file or host_device");
         std::string name = take(prefix + "filename").value_or("");
         if (name.starts_with("file:")) name = name.substr(5);
-        if (!protocol_of(name).empty() && !prefix.empty())
-            throw wrong("names " + in_quotes(name) + ", expected a file");
+        if (!protocol_of(name).empty() && !prefix.empty()) throw wrong("names " + in_quotes(name) + ", expected a file");
         return name;
     }
 
     // Options that say how to do I/O change no data; all others might.
     void refuse_rest() const {
-        static const char* const harmless[] = {"cache.direct", "cache.no-flush", "aio",       "locking",  "node-name",
-                                               "read-only",    "auto-read-only", "discard",   "detect-zeroes",
-                                               "lazy-refcounts", "cache-size", "l2-cache-size", "refcount-cache-size",
-                                               "cache-clean-interval", "l2-cache-entry-size", "overlap-check",
-                                               "force-share", "pass-discard-request", "pass-discard-snapshot",
-                                               "pass-discard-other", "aio-max-batch", "pr-manager", "drop-cache"};
+        static const char* const harmless[] = {"cache.direct",
+                                               "cache.no-flush",
+                                               "aio",
+                                               "locking",
+                                               "node-name",
+                                               "read-only",
+                                               "auto-read-only",
+                                               "discard",
+                                               "detect-zeroes",
+                                               "lazy-refcounts",
+                                               "cache-size",
+                                               "l2-cache-size",
+                                               "refcount-cache-size",
+                                               "cache-clean-interval",
+                                               "l2-cache-entry-size",
+                                               "overlap-check",
+                                               "force-share",
+                                               "pass-discard-request",
+                                               "pass-discard-snapshot",
+                                               "pass-discard-other",
+                                               "aio-max-batch",
+                                               "pr-manager",
+                                               "drop-cache"};
         for (const auto& [key, value] : values_) {
             bool known = false;
             for (const char* h : harmless)

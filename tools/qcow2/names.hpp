@@ -12,8 +12,8 @@ namespace dmchain::qcow2 {
 enum class Format : std::uint8_t { raw, qcow2 };
 
 struct NamedFile {
-    std::string path;              // absolute, or relative to the folder of the image that names it
-    std::optional<Format> format;  // if declared
+    std::string path;                      // absolute, or relative to the folder of the image that names it
+    std::optional<Format> format;          // if declared
     std::optional<std::string> data_file;  // json: names can say where the external data file is
 };
 

@@ -57,8 +57,7 @@ Policy::Policy(const std::vector<std::string>& allowed) {
     for (const std::string& folder : configured()) {
         try {
             folders_.push_back(Place(folder).path());
-        } catch (const Error&) {
-        }
+        } catch (const Error&) {}
     }
     for (const std::string& folder : allowed) folders_.push_back(Place(folder).path());
 }

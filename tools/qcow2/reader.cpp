@@ -50,19 +50,17 @@ void Reader::read_layer(std::size_t number, unsigned char* buffer, const Range& 
 void Reader::copy(std::size_t number, const Extent& extent, unsigned char* to) {
     const Layer& layer = *chain_.layers()[number];
     switch (extent.kind) {
-        case Kind::zero:
-            std::memset(to, 0, extent.bytes);
-            break;
-        case Kind::data: {
-            const File& file = layer.data_file() ? *layer.data_file() : layer.file();
-            file.read_padded(to, extent.bytes, extent.host);
-            break;
-        }
-        case Kind::compressed: {
-            std::uint64_t within = extent.guest & ((std::uint64_t{1} << layer.cluster_bits()) - 1);
-            std::memcpy(to, inflated(number, extent) + within, extent.bytes);
-            break;
-        }
+    case Kind::zero: std::memset(to, 0, extent.bytes); break;
+    case Kind::data: {
+        const File& file = layer.data_file() ? *layer.data_file() : layer.file();
+        file.read_padded(to, extent.bytes, extent.host);
+        break;
+    }
+    case Kind::compressed: {
+        std::uint64_t within = extent.guest & ((std::uint64_t{1} << layer.cluster_bits()) - 1);
+        std::memcpy(to, inflated(number, extent) + within, extent.bytes);
+        break;
+    }
     }
 }
 
@@ -74,9 +72,10 @@ const unsigned char* Reader::inflated(std::size_t number, const Extent& extent) 
     layer.file().read(stream_.data(), stream_.size(), extent.host);
     cluster_.resize(std::size_t{1} << layer.cluster_bits());
     if (!inflate_cluster(layer.compression(), stream_.data(), stream_.size(), cluster_.data(), cluster_.size()))
-        throw damaged("{}: compressed cluster at {:#x} for disk offset {:#x} cannot be inflated, expected a {} stream of {} bytes",
-                      escaped(layer.file().path()), extent.host,
-                      extent.guest & ~(std::uint64_t{cluster_.size()} - 1), name_of(layer.compression()), cluster_.size());
+        throw damaged(
+            "{}: compressed cluster at {:#x} for disk offset {:#x} cannot be inflated, expected a {} stream of {} bytes",
+            escaped(layer.file().path()), extent.host, extent.guest & ~(std::uint64_t{cluster_.size()} - 1),
+            name_of(layer.compression()), cluster_.size());
     cluster_layer_ = number;
     cluster_host_ = extent.host;
     return cluster_.data();

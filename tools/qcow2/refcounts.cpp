@@ -30,14 +30,14 @@ public:
         if (block_.empty()) return 0;
         const std::uint64_t i = cluster % per_block_;
         switch (h_.refcount_order) {
-            case 6: return be64(&block_[i * 8]);
-            case 5: return be32(&block_[i * 4]);
-            case 4: return be16(&block_[i * 2]);
-            case 3: return block_[i];
-            default: {  // fewer than 8 bits: the first entry is in the least significant bits
-                const unsigned bits = 1u << h_.refcount_order;
-                return block_[i * bits / 8] >> (i * bits % 8) & ((1u << bits) - 1);
-            }
+        case 6: return be64(&block_[i * 8]);
+        case 5: return be32(&block_[i * 4]);
+        case 4: return be16(&block_[i * 2]);
+        case 3: return block_[i];
+        default: {  // fewer than 8 bits: the first entry is in the least significant bits
+            const unsigned bits = 1u << h_.refcount_order;
+            return block_[i * bits / 8] >> (i * bits % 8) & ((1u << bits) - 1);
+        }
         }
     }
 
@@ -74,8 +74,8 @@ private:
 
     const Image& image_;
     const Header& h_;
-    const std::uint64_t per_block_;  // refcounts in a block
-    const std::uint64_t entries_;    // of the refcount table
+    const std::uint64_t per_block_;     // refcounts in a block
+    const std::uint64_t entries_;       // of the refcount table
     std::vector<unsigned char> block_;  // the one at hand; empty: there is none
     std::uint64_t number_ = 0;
     bool loaded_ = false;
@@ -105,8 +105,8 @@ std::uint64_t check_refcounts(const Image& image, FunctionRef<bool(std::uint64_t
                        repair);
         else
             faults.add("{}: {} entry at {:#x} has {} copied flag, expected {}, as the refcount of the cluster at {:#x} is {}; {}",
-                       name, e.l2 ? "L2" : "L1", e.at, copied ? "the" : "no", copied ? "none" : "it",
-                       e.cluster << bits, refcount, repair);
+                       name, e.l2 ? "L2" : "L1", e.at, copied ? "the" : "no", copied ? "none" : "it", e.cluster << bits, refcount,
+                       repair);
     });
 
     std::uint64_t leaked = 0;

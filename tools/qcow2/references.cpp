@@ -43,10 +43,10 @@ std::uint32_t References::count(std::uint64_t cluster) const {
 
 const char* References::what(std::uint64_t cluster) const {
     switch (static_cast<Use>((*page(cluster))[cluster % page_clusters].use)) {
-        case Use::data: return "data";
-        case Use::compressed: return "compressed data";
-        case Use::bitmap: return "bitmap";
-        case Use::metadata: break;
+    case Use::data: return "data";
+    case Use::compressed: return "compressed data";
+    case Use::bitmap: return "bitmap";
+    case Use::metadata: break;
     }
     const Region* r = image_.regions().find(cluster << h_.cluster_bits);
     return r ? name_of(r->part) : "metadata";
@@ -180,10 +180,10 @@ void References::add_l2(std::uint64_t offset, const Table& table, Faults& faults
             const Range r = range(entry);
             add(r.begin, r.end, table.count, entry & flag_compressed ? Use::compressed : Use::data);
         } else if ((at - offset) / h_.l2_entry_bytes() >= table.mapped) {
-            faults.add("{}: L2 entry at {:#x} of {} is {}, expected {}", name_, at,
-                       table.owner == current ? "the current state"
-                                              : "snapshot " + in_quotes(image_.snapshots()[table.owner].name),
-                       w->found, w->expected);
+            faults.add(
+                "{}: L2 entry at {:#x} of {} is {}, expected {}", name_, at,
+                table.owner == current ? "the current state" : "snapshot " + in_quotes(image_.snapshots()[table.owner].name),
+                w->found, w->expected);
         }
     });
 }
@@ -225,8 +225,9 @@ void References::add_bitmap(std::uint32_t number, std::uint64_t offset, std::uin
         const std::uint64_t cluster = entry & offset_mask;
         if (cluster == 0) return;
         if (cluster % h_.cluster_size() != 0 || cluster >= size)
-            faults.add("{}: entry at {:#x} of bitmap {} is a cluster at {:#x}, expected it aligned and within the file's {} bytes",
-                       name_, at, number, cluster, size);
+            faults.add(
+                "{}: entry at {:#x} of bitmap {} is a cluster at {:#x}, expected it aligned and within the file's {} bytes",
+                name_, at, number, cluster, size);
         else
             add(cluster, cluster + h_.cluster_size(), 1, Use::bitmap);
     });

@@ -33,7 +33,7 @@ public:
     // An entry of an L1 or L2 table.
     struct Entry {
         bool l2;
-        std::uint64_t at;       // byte in the image
+        std::uint64_t at;  // byte in the image
         std::uint64_t value;
         std::uint64_t cluster;  // that it names, or in which its compressed stream begins
     };
@@ -50,7 +50,7 @@ private:
     static constexpr std::uint64_t page_clusters = 512;
     using Page = std::array<Counter, page_clusters>;  // memory follows what is used, not a sparse file's size
     static constexpr std::size_t current = ~std::size_t{0};
-    struct Table {  // an L2 table
+    struct Table {                 // an L2 table
         std::uint32_t count = 0;   // L1 entries that name it, of all states
         std::uint64_t mapped = 0;  // Image::map() checks its first so many entries
         std::size_t owner = 0;     // the first state that names it: current, or a snapshot's index
@@ -60,7 +60,7 @@ private:
         std::string expected;
     };
 
-    Page* page(std::uint64_t cluster) const;  // nullptr: there is none
+    Page* page(std::uint64_t cluster) const;                                         // nullptr: there is none
     void add(std::uint64_t begin, std::uint64_t end, std::uint32_t count, Use use);  // bytes
     // Calls @entry(at, entry) for the entries that are not 0.
     void read_table(std::uint64_t offset, std::uint64_t entries, std::uint32_t entry_bytes,
@@ -83,7 +83,7 @@ private:
     const Image& image_;
     const Header& h_;
     const std::string name_;
-    std::map<std::uint64_t, Table> tables_;  // by offset
+    std::map<std::uint64_t, Table> tables_;                 // by offset
     std::map<std::uint64_t, std::unique_ptr<Page>> pages_;  // by number of the first cluster / page_clusters
     mutable Page* last_ = nullptr;                          // the one that was asked for last
     mutable std::uint64_t last_number_ = 0;

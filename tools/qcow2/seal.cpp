@@ -90,9 +90,10 @@ private:
     // give back.
     SealResult finish() {
         if (!h_.sealed_unit_bits)
-            throw failed("{}: is no layer of dm-chain, or was written to by another program since it was sealed: nothing to "
-                         "seal",
-                         name_);
+            throw failed(
+                "{}: is no layer of dm-chain, or was written to by another program since it was sealed: nothing to "
+                "seal",
+                name_);
         result_.was_sealed = true;
         result_.extended_l2 = h_.extended_l2();
         result_.bytes = file_.size();

@@ -21,12 +21,12 @@ struct SealOptions {
 };
 
 struct SealResult {
-    bool was_sealed = false;          // it was sealed before; what that may have left undone is done
-    std::uint64_t clusters = 0;       // that the layer defines, the next one included
-    std::uint64_t partial = 0;        // of which it does not own all
+    bool was_sealed = false;     // it was sealed before; what that may have left undone is done
+    std::uint64_t clusters = 0;  // that the layer defines, the next one included
+    std::uint64_t partial = 0;   // of which it does not own all
     bool extended_l2 = false;
-    std::uint64_t tables = 0;         // L2 tables
-    std::uint64_t bytes = 0;          // of the file, afterwards
+    std::uint64_t tables = 0;  // L2 tables
+    std::uint64_t bytes = 0;   // of the file, afterwards
 };
 
 // The layer must not be written by anybody: whoever calls this has made sure that no device has it active. Killed

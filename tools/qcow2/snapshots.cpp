@@ -16,8 +16,8 @@ SnapshotTable read_snapshots(const File& file, const Header& header, Faults& fau
         unsigned char head[40];
         unsigned char extra[16] = {};
         if (offset > file.size() || file.size() - offset < sizeof head) {
-            faults.add("{}: snapshot {} of {} at {:#x} is outside the file, expected it within the file's {} bytes", name,
-                       i + 1, header.snapshots, offset, file.size());
+            faults.add("{}: snapshot {} of {} at {:#x} is outside the file, expected it within the file's {} bytes", name, i + 1,
+                       header.snapshots, offset, file.size());
             break;
         }
         file.read(head, sizeof head, offset);

@@ -38,12 +38,14 @@ public:
 private:
     void add(const Extent& e) {
         const std::uint64_t cluster = std::uint64_t{1} << bits_, unit = std::uint64_t{1} << unit_bits_;
-        const std::uint64_t end = std::min((e.guest + e.bytes + unit - 1) & ~(unit - 1), (image_.virtual_size() + unit - 1) & ~(unit - 1));
+        const std::uint64_t end =
+            std::min((e.guest + e.bytes + unit - 1) & ~(unit - 1), (image_.virtual_size() + unit - 1) & ~(unit - 1));
         if (e.kind == Kind::compressed || e.guest % unit != 0 || (e.guest + e.bytes) % unit != 0) {
             // The end of the disk may lie within a unit; nothing else may.
             if (e.kind == Kind::compressed || e.guest % unit != 0 || e.guest + e.bytes != image_.virtual_size())
-                throw failed("{}: has data at disk offset {:#x} that is not in whole units of {} bytes: it cannot become active again",
-                             escaped(image_.file().path()), e.guest, unit);
+                throw failed(
+                    "{}: has data at disk offset {:#x} that is not in whole units of {} bytes: it cannot become active again",
+                    escaped(image_.file().path()), e.guest, unit);
         }
         for (std::uint64_t at = e.guest; at < end; at += unit) {
             const std::uint64_t number = at >> bits_, i = (at & (cluster - 1)) >> unit_bits_;
@@ -103,13 +105,15 @@ private:
 void require_sealed(const std::string& path, const Header& h, std::uint32_t cluster_bits, std::uint32_t unit_bits) {
     if (h.in_use()) throw failed("{}: is in use already: go on with it with 'dmchain recover'", escaped(path));
     if (!h.sealed_unit_bits)
-        throw failed("{}: was not sealed by dm-chain, or was written to by another program since: writes need a new layer on top; "
-                     "leave out --in-place",
-                     escaped(path));
+        throw failed(
+            "{}: was not sealed by dm-chain, or was written to by another program since: writes need a new layer on top; "
+            "leave out --in-place",
+            escaped(path));
     if (h.cluster_bits != cluster_bits || *h.sealed_unit_bits != unit_bits)
-        throw failed("{}: has clusters of {} bytes and units of {}, the chain needs {} and {}: writes need a new layer on top; leave "
-                     "out --in-place",
-                     escaped(path), 1u << h.cluster_bits, 1u << std::min(*h.sealed_unit_bits, 31u), 1u << cluster_bits, 1u << unit_bits);
+        throw failed(
+            "{}: has clusters of {} bytes and units of {}, the chain needs {} and {}: writes need a new layer on top; leave "
+            "out --in-place",
+            escaped(path), 1u << h.cluster_bits, 1u << std::min(*h.sealed_unit_bits, 31u), 1u << cluster_bits, 1u << unit_bits);
 }
 
 void unseal(const std::string& path, std::uint32_t cluster_bits, std::uint32_t unit_bits) {
@@ -133,7 +137,8 @@ void unseal(const std::string& path, std::uint32_t cluster_bits, std::uint32_t u
     const std::uint64_t room = segment / CHAIN_LOG_BLOCK - 1;  // blocks
     const std::uint64_t need = (records.size() + CHAIN_LOG_MAX_RECORDS - 1) / CHAIN_LOG_MAX_RECORDS;
     const std::uint64_t in_first = need + spare_blocks <= room ? need : room - 1;
-    LogWriter log(to, write_empty_log(to, cluster_bits, unit_bits, image.virtual_size() >> 9, segment), cluster + CHAIN_LOG_BLOCK);
+    LogWriter log(to, write_empty_log(to, cluster_bits, unit_bits, image.virtual_size() >> 9, segment),
+                  cluster + CHAIN_LOG_BLOCK);
     std::uint64_t done = 0;
     for (std::uint64_t i = 0; i < need; i++) {
         if (i == in_first) {

@@ -161,8 +161,7 @@ private:
             }
             const bool allocated = host != 0 || (data_file_ && entry & flag_copied);
             if (alloc & zero) {
-                fault(at, i, fmt::format("a subcluster bitmap of {:#018x}", bitmap),
-                      "no subcluster both allocated and zero");
+                fault(at, i, fmt::format("a subcluster bitmap of {:#018x}", bitmap), "no subcluster both allocated and zero");
                 continue;
             }
             if (!allocated && alloc != 0) {
@@ -192,8 +191,7 @@ private:
     void compressed(std::uint64_t entry, std::uint64_t at, std::uint64_t i) {
         const auto [host, end] = compressed_range(entry, h_.cluster_bits);
         const std::uint64_t size = image_.file_.size();
-        if (data_file_)
-            return fault(at, i, "a compressed cluster", "none in an image with an external data file");
+        if (data_file_) return fault(at, i, "a compressed cluster", "none in an image with an external data file");
         if (host >= size)
             return fault(at, i, fmt::format("compressed data at {:#x}", host),
                          fmt::format("it to start within the file's {} bytes", size));
@@ -210,15 +208,13 @@ private:
             }
             if (r) return overlap(at, i, "compressed data", host, *r);
         }
-        joiner_.add(at, cluster_, Kind::compressed, host,
-                    static_cast<std::uint32_t>(std::min(end, size) - host));
+        joiner_.add(at, cluster_, Kind::compressed, host, static_cast<std::uint32_t>(std::min(end, size) - host));
     }
 
     // A cluster at @host: aligned, outside the metadata and, if it is read, not past the end of the file.
     bool check_host(std::uint64_t host, std::uint64_t at, std::uint64_t i, bool is_read) {
         if ((host & (cluster_ - 1)) != 0) {
-            fault(at, i, fmt::format("a cluster at {:#x}", host),
-                  fmt::format("a multiple of the cluster size {}", cluster_));
+            fault(at, i, fmt::format("a cluster at {:#x}", host), fmt::format("a multiple of the cluster size {}", cluster_));
             return false;
         }
         if (data_file_) return check_data_file(host, at, i, is_read);
@@ -265,8 +261,7 @@ private:
     }
     [[gnu::cold, gnu::noinline]] void overlap(std::uint64_t at, std::uint64_t i, const char* what, std::uint64_t host,
                                               const Region& r) {
-        fault(at, i, fmt::format("{} at {:#x}", what, host),
-              fmt::format("it outside the {} at {:#x}", name_of(r.part), r.begin));
+        fault(at, i, fmt::format("{} at {:#x}", what, host), fmt::format("it outside the {} at {:#x}", name_of(r.part), r.begin));
     }
     [[gnu::cold, gnu::noinline]] void outside(std::uint64_t at, std::uint64_t i, std::uint64_t host) {
         if (data_file_)
