@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::uint64_t first_blocks = 64u << 10;  // bytes
+constexpr std::uint64_t first_blocks = 32u << 10;  // bytes; with the rest that a snapshot writes below 128 KiB
 
 }  // namespace
 
