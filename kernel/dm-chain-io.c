@@ -29,7 +29,9 @@ static void chain_io_end(struct chain_io *io, int r)
 		chain_inflight_leave(&io->chain->inflight, io->epoch);
 		io->epoch = -1;
 	}
-	io->bio->bi_status = errno_to_blk_status(r);
+	/* A part that was split off may have left its error here. */
+	if (r)
+		io->bio->bi_status = errno_to_blk_status(r);
 	bio_endio(io->bio);
 }
 

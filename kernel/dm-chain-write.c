@@ -131,7 +131,9 @@ static u32 cluster_sectors(const struct chain_writer *w)
 
 static void end_bio(struct bio *bio, int r)
 {
-	bio->bi_status = errno_to_blk_status(r);
+	/* A part that was split off may have left its error here. */
+	if (r)
+		bio->bi_status = errno_to_blk_status(r);
 	bio_endio(bio);
 }
 
