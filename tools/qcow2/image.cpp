@@ -47,7 +47,14 @@ Image::Image(File file, Header header, std::optional<File> data_file, const std:
         size_ = s.size;
         l1_offset_ = s.l1_offset;
         l1_entries_ = s.l1_entries;
+        l1_used_.clear();  // is of the header's
     }
+}
+
+bool Image::any_table(std::uint64_t first, std::uint64_t last) const {
+    if (l1_used_.empty()) return true;
+    const auto end = l1_used_.begin() + static_cast<std::ptrdiff_t>(last);
+    return std::find(l1_used_.begin() + static_cast<std::ptrdiff_t>(first), end, true) != end;
 }
 
 void Image::add_tables(const SnapshotTable& table, Faults& faults) {
@@ -105,11 +112,13 @@ std::uint64_t Image::l2_offset(std::uint64_t entry, std::uint64_t l1_offset, std
 
 void Image::add_l1(Part part, std::uint64_t offset, std::uint32_t entries, Faults& faults) {
     std::vector<std::uint64_t> buffer(std::min<std::uint64_t>(piece, entries));
+    if (part == Part::l2_table) l1_used_.resize(entries);
     for (std::uint64_t i = 0; i < entries; i += piece) {
         std::uint64_t n = std::min(piece, entries - i);
         file_.read(buffer.data(), n * 8, offset + i * 8);
         for (std::uint64_t k = 0; k < n; k++) {
             if (buffer[k] == 0) continue;
+            if (part == Part::l2_table) l1_used_[i + k] = true;
             std::uint64_t l2 = l2_offset(be64toh(buffer[k]), offset, i + k, faults);
             if (l2 == 0) continue;
             if (part == Part::l2_table) l2_tables_++;

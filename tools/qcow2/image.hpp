@@ -74,6 +74,8 @@ private:
     void add_tables(const SnapshotTable& table, Faults& faults);
     void add_l1(Part part, std::uint64_t offset, std::uint32_t entries, Faults& faults);
     void add_refcounts(Faults& faults);
+    // Whether any of the L1 entries [first, last) names a table.
+    bool any_table(std::uint64_t first, std::uint64_t last) const;
     // Offset of the L2 table that L1 entry @entry names; 0 if none or (reported) wrong.
     std::uint64_t l2_offset(std::uint64_t entry, std::uint64_t l1_offset, std::uint64_t index, Faults& faults) const;
     std::uint64_t round_up(std::uint64_t bytes) const {
@@ -91,6 +93,9 @@ private:
     std::uint64_t l1_offset_;
     std::uint32_t l1_entries_;
     std::uint64_t l2_tables_ = 0;
+    // A bit for each L1 entry: whether it is other than 0. A chain of a thousand layers is built in thousands of steps, in most
+    // of which most layers have nothing: they are passed over without reading. Empty: not known.
+    std::vector<bool> l1_used_;
 };
 
 }  // namespace dmchain::qcow2

@@ -45,6 +45,7 @@ public:
         const std::uint64_t l1_piece = piece_bytes / 8;
         for (std::uint64_t i = begin_ / span; i < l1_end; i += l1_piece) {
             std::uint64_t n = std::min(l1_piece, l1_end - i);
+            if (!image_.any_table(i, i + n)) continue;
             read_words(image_.file_, scratch_.l1_, n * 8, image_.l1_offset_ + i * 8);
             for (std::uint64_t k = 0; k < n; k++)
                 if (scratch_.l1_[k] != 0) table(be64toh(scratch_.l1_[k]), i + k);
