@@ -216,4 +216,12 @@ TEST_CASE("chain: 1000 layers open, 4097 files are too many") {
           fmt::format("1 {}/l1.qcow2: its backing file would be file 16385 of the chain, expected at most 16384", folder.path()));
 }
 
+TEST_CASE("a limit of open files that a short chain keeps does not stop it") {
+    Folder folder;
+    folder.write("l0.qcow2", Maker({.cluster_bits = 9}).bytes);
+    const Ran ran = run("ulimit -n 300; " + dmchain() + " inspect " + (folder / "l0.qcow2"));
+    CAPTURE(ran.out);
+    CHECK(ran.status == 0);
+}
+
 }  // namespace dmchain::test

@@ -93,6 +93,7 @@ private:
         if (files_.size() >= Chain::max_files)
             throw failed("{}: its {} would be file {} of the chain, expected at most {}", escaped(image), what, files_.size() + 1,
                          Chain::max_files);
+        allow_open_files(files_.size() + 1);
         const std::string* before = remember(file);
         if (before)
             throw damaged("{}: its {} {} is in the chain already (named by {}), expected a chain without loops", escaped(image),
@@ -137,14 +138,14 @@ void Layer::map(std::uint64_t begin, std::uint64_t end, Scratch& scratch, Sink s
 }
 
 Chain::Chain(const std::string& top, const ChainOptions& options) {
-    allow_open_files(max_files + 1);
+    allow_open_files(1);
     Faults faults;
     Opener(options, faults).open(top, layers_);
     std::reverse(layers_.begin(), layers_.end());
 }
 
 Chain::Chain(const std::string& top, const ChainOptions& options, Faults& faults) {
-    allow_open_files(max_files + 1);
+    allow_open_files(1);
     try {
         Opener(options, faults).open(top, layers_);
     } catch (const Error& e) {
