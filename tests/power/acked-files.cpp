@@ -239,12 +239,14 @@ int check(const std::string& dir, const std::string& notes, const std::string& s
                      static_cast<unsigned long long>(base.exists && !base.sectors.empty() ? base.sectors[0].front() : 0),
                      states.size() - 1);
     }
-    // A file that is being renamed has one name or the other.
+    // A file that is being renamed has one name or the other, if nothing else may have happened to either: while a
+    // snapshot is taken, a file may be made, renamed, and renamed again.
     for (const Op& op : ops) {
         if (op.kind != 'r' || op.done || exists[op.name] || exists[static_cast<unsigned>(op.first)]) continue;
         auto touches = [&](const Op& o) {
             const bool same = o.name == op.name || o.name == op.first;
-            return o.seq != op.seq && &o > &op && (same || (o.kind == 'r' && (o.first == op.name || o.first == op.first)));
+            return o.seq != op.seq && (&o > &op || !o.done) &&
+                   (same || (o.kind == 'r' && (o.first == op.name || o.first == op.first)));
         };
         if (std::any_of(ops.begin(), ops.end(), touches)) continue;
         std::fprintf(stderr, "acked-files: %s is lost: it was being renamed\n", path_of(dir, op.name).c_str());
