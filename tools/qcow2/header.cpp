@@ -124,20 +124,18 @@ private:
         }
     }
 
+    // The name that is all of an extension, of at most @most bytes.
+    std::string name_in(const Extension& e, const char* what, std::uint32_t most) {
+        if (e.bytes > most)
+            throw damaged("{}: name of the {} at offset {:#x} is {} bytes long, expected at most {}", name_, what, e.at, e.bytes,
+                          most);
+        return string_at(e.at, e.bytes);
+    }
+
     void extension(const Extension& e) {
         switch (e.type) {
-        case extension_backing_format:
-            if (e.bytes > 15)
-                throw damaged("{}: name of the backing format at offset {:#x} is {} bytes long, expected at most 15", name_, e.at,
-                              e.bytes);
-            h_.backing_format = string_at(e.at, e.bytes);
-            break;
-        case extension_data_file:
-            if (e.bytes > 4095)
-                throw damaged("{}: name of the data file at offset {:#x} is {} bytes long, expected at most 4095", name_, e.at,
-                              e.bytes);
-            h_.data_file_name = string_at(e.at, e.bytes);
-            break;
+        case extension_backing_format: h_.backing_format = name_in(e, "backing format", 15); break;
+        case extension_data_file: h_.data_file_name = name_in(e, "data file", 4095); break;
         case extension_feature_names: feature_names_ = e; break;
         case extension_bitmaps: bitmaps(e); break;
         case extension_sealed:
