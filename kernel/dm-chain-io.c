@@ -29,10 +29,7 @@ static void chain_io_end(struct chain_io *io, int r)
 		chain_inflight_leave(&io->chain->inflight, io->epoch);
 		io->epoch = -1;
 	}
-	/* A part that was split off may have left its error here. */
-	if (r)
-		io->bio->bi_status = errno_to_blk_status(r);
-	bio_endio(io->bio);
+	chain_end_bio(io->bio, r);
 }
 
 /* Zeroes @bio from byte @from on. Any context. */

@@ -87,6 +87,14 @@ struct chain_split {
 	struct bio bio; /* last: its inline vectors follow */
 };
 
+/* Ends @bio, without losing the error that a part which was split off may have left in it. */
+static inline void chain_end_bio(struct bio *bio, int r)
+{
+	if (r)
+		bio->bi_status = errno_to_blk_status(r);
+	bio_endio(bio);
+}
+
 static inline struct chain_io *chain_io_of(struct bio *bio)
 {
 	return dm_per_bio_data(bio, sizeof(struct chain_io));

@@ -129,14 +129,6 @@ static u32 cluster_sectors(const struct chain_writer *w)
 	return 1u << (w->chain->file.geometry.cluster_shift - SECTOR_SHIFT);
 }
 
-static void end_bio(struct bio *bio, int r)
-{
-	/* A part that was split off may have left its error here. */
-	if (r)
-		bio->bi_status = errno_to_blk_status(r);
-	bio_endio(bio);
-}
-
 /* ---- Going down the ladder ---- */
 
 static const char *const mode_names[] = { "rw", "ro", "fail" };
@@ -451,7 +443,7 @@ static enum started start_piece(struct chain_writer *w, struct bio *bio, bool *a
 		r = chain_index_owned(w->chain->index, cluster, w->active->layer->id, w->unit_shift,
 				      &owned);
 		if (r) {
-			end_bio(bio, r);
+			chain_end_bio(bio, r);
 			*all = true;
 			return STARTED;
 		}
@@ -624,7 +616,7 @@ skip:
 	return STARTED;
 
 failed:
-	end_bio(bio, r);
+	chain_end_bio(bio, r);
 	*all = true;
 	return WAITS;
 }
@@ -685,7 +677,7 @@ static void finish(struct chain_writer *w, struct chain_io *io)
 	if (!r && io->fua)
 		bio_list_add(&w->open->waiters, io->bio);
 	else
-		end_bio(io->bio, r);
+		chain_end_bio(io->bio, r);
 }
 
 /* ---- Commit ---- */
@@ -720,7 +712,7 @@ static void end_waiters(struct txn *t, int r)
 	struct bio *bio;
 
 	while ((bio = bio_list_pop(&t->waiters)))
-		end_bio(bio, r);
+		chain_end_bio(bio, r);
 }
 
 /*
@@ -852,7 +844,7 @@ static void maybe_commit(struct chain_writer *w)
 static void start_bio(struct chain_writer *w, struct bio *bio)
 {
 	if (w->mode != MODE_RW) {
-		end_bio(bio, -EIO);
+		chain_end_bio(bio, -EIO);
 		return;
 	}
 	switch (bio_op(bio)) {
@@ -867,7 +859,7 @@ static void start_bio(struct chain_writer *w, struct bio *bio)
 		zero_bio(w, bio);
 		return;
 	default:
-		end_bio(bio, -EOPNOTSUPP);
+		chain_end_bio(bio, -EOPNOTSUPP);
 	}
 }
 
