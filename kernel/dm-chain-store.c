@@ -135,7 +135,6 @@ static int write_free_list(struct chain_store *s, struct chain_active *a, struct
 
 	for (c = 0; c < CLASSES; c++)
 		total += s->free[c].count;
-	replaced(s, s->list, s->list_bytes);
 	/* Room for itself comes out of the same lists: take that first. */
 	mutex_lock(&a->lock);
 	total += min_t(u64, a->free_clusters, CHAIN_MAX_FREE);
@@ -146,6 +145,7 @@ static int write_free_list(struct chain_store *s, struct chain_active *a, struct
 	l.entry = kvmalloc_array(l.room, sizeof(*l.entry), GFP_KERNEL);
 	if (!l.entry)
 		return -ENOMEM;
+	replaced(s, s->list, s->list_bytes);
 	s->list = get_place(s, place);
 	s->list_bytes = place;
 	for (i = 0; i < s->replaced.count; i++)

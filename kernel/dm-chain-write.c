@@ -69,7 +69,8 @@ struct chain_writer {
 	unsigned int unit_shift; /* log2 bytes */
 	u64 replay_from; /* a->log_blocks when the index was last written back */
 	struct chain_log_position packed; /* of the log: what the packed index says */
-	bool packed_waits; /* for room in the chain file */
+	bool packed_waits; /* for room in the chain file, or for memory */
+	int store_error; /* of the last time that the index was to be written back */
 
 	struct workqueue_struct *wq; /* ordered: the writer */
 	struct workqueue_struct *commit_wq; /* ordered: what blocks for long */
@@ -716,15 +717,16 @@ static void end_waiters(struct txn *t, int r)
 }
 
 /*
- * Writes back what was packed. Without room in the chain file it is tried again with the next
- * commit.
+ * Writes back what was packed. Without room in the chain file, or without memory, it is tried again
+ * with the next commit.
  */
 static void write_back(struct chain_writer *w)
 {
 	int r = chain_store_write(w->store, w->chain->index, w->active, &w->packed,
 				  w->chain->layers_changed);
 
-	w->packed_waits = r == -ENOSPC || r == -EDQUOT;
+	w->store_error = r;
+	w->packed_waits = r == -ENOSPC || r == -EDQUOT || r == -ENOMEM;
 	if (r && !w->packed_waits)
 		degrade(w, MODE_RO, "cannot write the index back", r);
 	if (r)
@@ -800,19 +802,18 @@ static bool store_due(const struct chain_writer *w)
 	       (w->active->log_blocks - w->replay_from) * CHAIN_LOG_BLOCK > w->options.replay;
 }
 
-/* The transaction that was open; packs the index with it if @store. Another one is open then. */
+/*
+ * The transaction that was open; packs the index with it if @store. Another one is open then. When
+ * there is no memory for that, the next commit goes on with it.
+ */
 static struct txn *close_txn(struct chain_writer *w, bool store)
 {
 	struct txn *t = w->open;
 
 	w->open = t == &w->txn[0] ? &w->txn[1] : &w->txn[0];
 	if (store && !w->packed_waits) {
-		int r = chain_store_pack(w->store, w->chain->index);
-
-		if (r)
-			degrade(w, MODE_RO, "cannot pack the index", r);
-		else
-			t->store = true;
+		w->store_error = chain_store_pack(w->store, w->chain->index);
+		t->store = !w->store_error;
 	}
 	return t;
 }
@@ -1015,8 +1016,8 @@ int chain_writer_commit(struct chain *c, bool store)
 	if (w->packed_waits) /* first what is old, then what is new */
 		commit_held(w, false, 0, NULL, 0);
 	r = commit_held(w, store, 0, NULL, 0);
-	if (!r && store && (w->packed_waits || w->mode != MODE_RW))
-		r = w->packed_waits ? -ENOSPC : -EIO;
+	if (!r && store)
+		r = w->store_error;
 	release(w);
 	return r;
 }
@@ -1244,8 +1245,8 @@ int chain_writer_snapshot(struct chain *c, const char *path)
 		hold(w);
 		if (w->packed_waits) {
 			/* What was packed belongs to this layer's log. */
-			DMERR("snapshot %s: no room for the index in the chain file", path);
-			r = -ENOSPC;
+			r = w->store_error;
+			DMERR("snapshot %s: the index cannot be written back: error %d", path, r);
 		} else {
 			r = switch_layer(c, &n, path, close);
 		}

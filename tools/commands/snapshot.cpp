@@ -153,8 +153,11 @@ void run(const Options& o) {
         dm::message(o.name, "snapshot " + dm::message_word(layer));
         frozen.thaw();
     } catch (...) {
-        // What the device did not take over is of no use.
-        if (file && dm::status(o.name).active == std::to_string(device.active)) ::unlink(layer.c_str());
+        try {
+            // What the device did not take over is of no use.
+            if (file && dm::status(o.name).active == std::to_string(device.active)) ::unlink(layer.c_str());
+        } catch (const Error&) {  // is less to the point than what went wrong first
+        }
         throw;
     }
     if (o.json)
