@@ -16,7 +16,6 @@ namespace dmchain::commands {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using qcow2::Format;
 using qcow2::Layer;
 
 std::vector<std::string> features(const Layer& layer) {

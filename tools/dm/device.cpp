@@ -13,6 +13,7 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <sstream>
 
 #include "io/error.hpp"
 #include "io/text.hpp"
@@ -228,29 +229,18 @@ Status status(const std::string& name) {
     const Line l = line(name, false);
     Status s;
     s.sectors = l.length;
-    unsigned long long v[15] = {};
-    char active[16] = "", mode[16] = "", check[32] = "";
-    const int n = std::sscanf(
-        l.parameters.c_str(), "%llu %llu %llu %15s %15s %31s %llu/%llu %llu %llu %llu/%llu %llu %llu %llu %llu %llu", &v[0],
-        &v[1], &v[2], active, mode, check, &v[3], &v[4], &v[5], &v[6], &v[7], &v[8], &v[9], &v[10], &v[11], &v[12], &v[13]);
-    if (n != 17) throw failed("{}: the target's status is not what this tool knows: {}", escaped(name), escaped(l.parameters));
-    s.cluster_sectors = v[0];
-    s.subblock_sectors = v[1];
-    s.depth = v[2];
-    s.active = active;
-    s.mode = mode;
-    s.needs_check = check;
-    s.nodes_resident = v[3];
-    s.nodes_total = v[4];
-    s.index_bytes = v[5];
-    s.index_limit = v[6];
-    s.clusters_allocated = v[7];
-    s.clusters_total = v[8];
-    s.commits = v[9];
-    s.log_bytes = v[10];
-    s.hits = v[11];
-    s.misses = v[12];
-    s.compressed_reads = v[13];
+    std::istringstream words(l.parameters);
+    auto pair = [&](std::uint64_t& first, std::uint64_t& second) {
+        char slash = 0;
+        words >> first >> slash >> second;
+        if (slash != '/') words.setstate(std::ios::failbit);
+    };
+    words >> s.cluster_sectors >> s.subblock_sectors >> s.depth >> s.active >> s.mode >> s.needs_check;
+    pair(s.nodes_resident, s.nodes_total);
+    words >> s.index_bytes >> s.index_limit;
+    pair(s.clusters_allocated, s.clusters_total);
+    words >> s.commits >> s.log_bytes >> s.hits >> s.misses >> s.compressed_reads;
+    if (!words) throw failed("{}: the target's status is not what this tool knows: {}", escaped(name), escaped(l.parameters));
     return s;
 }
 
