@@ -19,16 +19,19 @@
 
 #define SPLIT_BIOS 64 /* kept in reserve: so many parts can always be under way */
 
+/* A bio that was mapped leaves chain->inflight in the target's end_io, after all its parts. */
 static void chain_io_end(struct chain_io *io, int r)
 {
-	if (io->done) {
+	if (io->done)
 		io->done(io, r);
-		return;
-	}
-	if (io->epoch >= 0) {
-		chain_inflight_leave(&io->chain->inflight, io->epoch);
-		io->epoch = -1;
-	}
+	else
+		chain_end_bio(io->bio, r);
+}
+
+/* Part of a write in place. Any context. */
+static void part_written(struct chain_io *io, int r)
+{
+	chain_inflight_leave(&io->chain->inflight, io->epoch);
 	chain_end_bio(io->bio, r);
 }
 
@@ -244,6 +247,10 @@ static void chain_io_start(struct chain_io *io, const struct chain_extent *x)
 		chain_io_end(io, 0);
 		return;
 	case CHAIN_DATA:
+		if (c->layers.bdev[id] && io->done) {
+			chain_io_submit(io, io->bio, c->layers.bdev[id], pos << SECTOR_SHIFT);
+			return;
+		}
 		if (c->layers.bdev[id]) {
 			bio_set_dev(io->bio, c->layers.bdev[id]);
 			io->bio->bi_iter.bi_sector = pos;
@@ -311,7 +318,7 @@ static void chain_io_split(struct chain_io *io)
 			now = chain_io_split_of(part);
 			now->chain = c;
 			now->bio = part;
-			now->done = NULL;
+			now->done = write ? part_written : NULL;
 			now->epoch = -1;
 		}
 		if (write)

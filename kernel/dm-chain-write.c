@@ -107,6 +107,7 @@ struct chain_writer {
 	struct txn txn[2];
 	struct txn *open; /* collects records; the other one is being committed, or empty */
 	bool committing;
+	bool freeing; /* the commit that runs gives clusters back */
 	bool growing;
 	bool grow_failed; /* until the timer says to try again */
 	bool no_space;
@@ -318,23 +319,32 @@ static struct bounce *get_bounce(struct chain_writer *w)
 }
 
 /*
- * The first @sectors of @bio as a bio of their own, or @bio itself if that is all; NULL without
- * memory.
+ * The first @sectors of @bio as a bio of their own, or @bio itself if that is all and nothing was
+ * split off before; NULL without memory. A bio with parts does no I/O of its own: its end would
+ * wait for theirs, theirs may wait for a commit, and a commit may wait for I/O in flight. If the
+ * last part is taken, @bio ends with its parts.
  */
 static struct chain_io *split_part(struct chain_writer *w, struct bio *bio, u32 sectors)
 {
+	bool last = sectors == bio_sectors(bio);
 	struct chain *c = w->chain;
 	struct chain_io *io;
 	struct bio *part;
 
-	if (sectors == bio_sectors(bio)) {
+	if (last && !bio_flagged(bio, BIO_CHAIN)) {
 		io = chain_io_of(bio);
 		io->bio = bio;
 	} else {
-		part = bio_split(bio, sectors, GFP_NOWAIT | __GFP_NOWARN, &c->split_bios);
+		if (last)
+			part = bio_alloc_clone(bio->bi_bdev, bio, GFP_NOWAIT | __GFP_NOWARN,
+					       &c->split_bios);
+		else
+			part = bio_split(bio, sectors, GFP_NOWAIT | __GFP_NOWARN, &c->split_bios);
 		if (IS_ERR_OR_NULL(part))
 			return NULL;
 		bio_chain(part, bio);
+		if (last)
+			bio_endio(bio);
 		io = chain_io_split_of(part);
 		io->bio = part;
 	}
@@ -818,21 +828,31 @@ static struct txn *close_txn(struct chain_writer *w, bool store)
 	return t;
 }
 
+static void take_commit_over(struct chain_writer *w)
+{
+	if (!atomic_xchg(&w->commit_over, 0))
+		return;
+	w->committing = false;
+	if (w->freeing)
+		w->no_space = false; /* until somebody finds that it is not enough */
+	w->freeing = false;
+	if (!w->open->count && w->mode == MODE_RW)
+		WRITE_ONCE(w->chain->uncommitted, false);
+	atomic_set(&w->retry, 1);
+}
+
 static void maybe_commit(struct chain_writer *w)
 {
 	struct txn *t = w->open;
 
-	if (atomic_xchg(&w->commit_over, 0)) {
-		w->committing = false;
-		if (!t->count && w->mode == MODE_RW)
-			WRITE_ONCE(w->chain->uncommitted, false);
-		atomic_set(&w->retry, 1);
-	}
 	if (w->committing || w->held)
 		return;
 	if (!bio_list_empty(&t->waiters) || t->count > CHAIN_LOG_BATCH / 2 ||
-	    t->freed_count > CHAIN_LOG_BATCH / 2 || (t->count && atomic_xchg(&w->commit_due, 0))) {
+	    t->freed_count > CHAIN_LOG_BATCH / 2 ||
+	    (t->freed_count && !bio_list_empty(&w->stalled)) ||
+	    (t->count && atomic_xchg(&w->commit_due, 0))) {
 		w->committing = true;
+		w->freeing = t->freed_count;
 		close_txn(w, store_due(w));
 		queue_work(w->commit_wq, &w->commit_work);
 	} else if (t->count) {
@@ -864,6 +884,19 @@ static void start_bio(struct chain_writer *w, struct bio *bio)
 	}
 }
 
+/*
+ * Whether what waits for room is not to wait any longer. What was discarded is room after the next
+ * commit, which maybe_commit() does not put off then.
+ */
+static bool give_up(struct chain_writer *w)
+{
+	if (!w->no_space)
+		return false;
+	if (READ_ONCE(w->draining))
+		return true;
+	return w->options.error_if_no_space && !w->open->freed_count && !w->freeing;
+}
+
 /* What waited for room or memory may try again, or may wait no longer. */
 static void retry_stalled(struct chain_writer *w)
 {
@@ -887,7 +920,7 @@ static void retry_stalled(struct chain_writer *w)
 		queue_delayed_work(w->commit_wq, &w->retry_timer, RETRY_SECONDS * HZ);
 	if (bio_list_empty(&w->stalled))
 		return;
-	if (w->no_space && (READ_ONCE(w->draining) || w->options.error_if_no_space)) {
+	if (give_up(w)) {
 		while ((bio = bio_list_pop(&w->stalled))) {
 			bio->bi_status = READ_ONCE(w->requeue) ? BLK_STS_DM_REQUEUE : BLK_STS_NOSPC;
 			bio_endio(bio);
@@ -928,6 +961,7 @@ static void writer_worker(struct work_struct *work)
 	blk_start_plug(&plug);
 	do {
 		some = take_finished(w);
+		take_commit_over(w);
 		retry_stalled(w);
 		spin_lock_irq(&w->lock);
 		if (!w->held) {

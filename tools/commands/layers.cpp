@@ -113,8 +113,8 @@ Live look_at_live(const std::string& name) {
     const dm::Status status = dm::status(name);
     if (!active_of(status)) throw failed("{}: the device has no active layer: it can only be read", escaped(name));
     Live l = live_of(name, status);
-    if (l.active_path.empty()) {
-        // A snapshot is in the logs; the chain file follows with this.
+    // A snapshot is in the logs; the chain file follows with a commit. There may be another one meanwhile.
+    for (int turn = 0; l.active_path.empty() && turn < 20; turn++) {
         dm::message(name, "commit");
         l = live_of(name, dm::status(name));
     }
