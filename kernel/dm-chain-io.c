@@ -17,8 +17,6 @@
 
 #define DM_MSG_PREFIX "chain"
 
-#define SPLIT_BIOS 64 /* kept in reserve: so many parts can always be under way */
-
 /* A bio that was mapped leaves chain->inflight in the target's end_io, after all its parts. */
 static void chain_io_end(struct chain_io *io, int r)
 {
@@ -364,9 +362,9 @@ void chain_io_queue(struct chain *c, struct bio *bio)
 
 int chain_io_init(struct chain *c)
 {
-	int r = bioset_init(&c->split_bios, SPLIT_BIOS, offsetof(struct chain_split, bio), 0);
-	int cpu;
+	int r, cpu;
 
+	r = bioset_init(&c->split_bios, CHAIN_SPLIT_BIOS, offsetof(struct chain_split, bio), 0);
 	if (r)
 		return r;
 	c->pending = alloc_percpu(struct llist_head);

@@ -82,6 +82,8 @@ struct chain_io {
 	void *saved_private;
 };
 
+#define CHAIN_SPLIT_BIOS 64 /* kept in reserve: so many parts can always be under way */
+
 struct chain_split {
 	struct chain_io io;
 	struct bio bio; /* last: its inline vectors follow */
@@ -100,7 +102,7 @@ static inline struct chain_io *chain_io_of(struct bio *bio)
 	return dm_per_bio_data(bio, sizeof(struct chain_io));
 }
 
-/* Of a part that was split off with chain->split_bios. */
+/* Of a part that was split off: its bio is of a set with room for the above in front. */
 static inline struct chain_io *chain_io_split_of(struct bio *part)
 {
 	return &container_of(part, struct chain_split, bio)->io;

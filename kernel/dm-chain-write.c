@@ -102,6 +102,7 @@ struct chain_writer {
 	struct bio_list stalled; /* wait for room or memory */
 	DECLARE_HASHTABLE(fresh, 8);
 	mempool_t *fresh_pool;
+	struct bio_set part_bios; /* not chain->split_bios: these parts may wait for a commit */
 	unsigned int under_way; /* I/Os that end in done */
 	struct bounce *bounce[BOUNCES];
 	struct txn txn[2];
@@ -337,9 +338,9 @@ static struct chain_io *split_part(struct chain_writer *w, struct bio *bio, u32 
 	} else {
 		if (last)
 			part = bio_alloc_clone(bio->bi_bdev, bio, GFP_NOWAIT | __GFP_NOWARN,
-					       &c->split_bios);
+					       &w->part_bios);
 		else
-			part = bio_split(bio, sectors, GFP_NOWAIT | __GFP_NOWARN, &c->split_bios);
+			part = bio_split(bio, sectors, GFP_NOWAIT | __GFP_NOWARN, &w->part_bios);
 		if (IS_ERR_OR_NULL(part))
 			return NULL;
 		bio_chain(part, bio);
@@ -1528,7 +1529,11 @@ static int replay(struct chain_writer *w, char **error)
 static int open_buffers(struct chain_writer *w)
 {
 	unsigned int i;
+	int r;
 
+	r = bioset_init(&w->part_bios, CHAIN_SPLIT_BIOS, offsetof(struct chain_split, bio), 0);
+	if (r)
+		return r;
 	for (i = 0; i < BOUNCES; i++) {
 		w->bounce[i] = kzalloc(sizeof(*w->bounce[i]), GFP_KERNEL);
 		if (!w->bounce[i])
@@ -1653,6 +1658,7 @@ void chain_writer_close(struct chain *c)
 		kvfree(w->txn[i].record);
 		kvfree(w->txn[i].freed);
 	}
+	bioset_exit(&w->part_bios);
 	mempool_destroy(w->fresh_pool);
 	kfree(w);
 	c->writer = NULL;
