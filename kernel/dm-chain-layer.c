@@ -89,6 +89,19 @@ static int chain_layer_open_file(struct chain_layer_open *l, const struct chain_
 	return 0;
 }
 
+/* dm core of Linux 6.1 takes a device into its own table, and then I/O to it never ends. */
+static int chain_layer_get_device(struct chain_layer_open *l, struct dm_target *ti, bool write,
+				  const char *path)
+{
+	dev_t self = disk_devt(dm_disk(dm_table_get_md(ti->table)));
+
+	if (file_inode(l->file)->i_rdev == self) {
+		DMERR("%s: is the device that this table is for", path);
+		return -ELOOP;
+	}
+	return dm_get_device(ti, path, CHAIN_OPEN_READ | (write ? CHAIN_OPEN_WRITE : 0), &l->dev);
+}
+
 static int chain_layer_open_device(struct chain_layer_open *l, struct dm_target *ti, bool write,
 				   const struct chain_file *cf, const char *path, char **error)
 {
@@ -100,7 +113,7 @@ static int chain_layer_open_device(struct chain_layer_open *l, struct dm_target 
 		*error = "A layer is not the block device it was";
 		return -EINVAL;
 	}
-	r = dm_get_device(ti, path, CHAIN_OPEN_READ | (write ? CHAIN_OPEN_WRITE : 0), &l->dev);
+	r = chain_layer_get_device(l, ti, write, path);
 	if (r) {
 		DMERR("layer %u (%s): cannot get the device: error %d", l->id, path, r);
 		*error = "Cannot get a layer's device";
@@ -279,7 +292,7 @@ struct chain_layer_open *chain_layer_open_active(struct dm_target *ti, const cha
 	}
 	inode = file_inode(l->file);
 	if (S_ISBLK(inode->i_mode)) {
-		r = dm_get_device(ti, path, CHAIN_OPEN_READ | CHAIN_OPEN_WRITE, &l->dev);
+		r = chain_layer_get_device(l, ti, true, path);
 		if (r) {
 			DMERR("%s: cannot get the device: error %d", path, r);
 			*error = "Cannot get the new layer's device";
