@@ -9,7 +9,11 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 
+#include "dm-chain-bio.h"
 #include "dm-chain-compat.h"
+#include "dm-chain-index.h"
+#include "dm-chain-inflate.h"
+#include "dm-chain-io.h"
 #include "dm-chain-write.h"
 
 #define DM_MSG_PREFIX "chain"
@@ -45,7 +49,7 @@ static int chain_map_write(struct chain *c, struct bio *bio, struct chain_io *io
 	}
 	if (!bdev) {
 		chain_inflight_leave(&c->inflight, idx);
-		chain_io_queue(c, bio);
+		chain_overwrite_queue(c, bio);
 		return DM_MAPIO_SUBMITTED;
 	}
 	io->epoch = idx;
@@ -107,7 +111,7 @@ static int chain_map(struct dm_target *ti, struct bio *bio)
 		break;
 	}
 queue:
-	chain_io_queue(c, bio);
+	chain_read_queue(c, bio);
 	return DM_MAPIO_SUBMITTED;
 }
 
@@ -258,7 +262,7 @@ bad:
 
 static void chain_free(struct chain *c)
 {
-	chain_io_exit(c);
+	chain_bio_exit(c);
 	chain_unload(c);
 	chain_inflight_exit(&c->inflight);
 	kfree(c->path);
@@ -287,7 +291,7 @@ static int chain_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	c->path = kstrdup(dm_shift_arg(&as), GFP_KERNEL);
 	r = c->path ? 0 : -ENOMEM;
 	if (!r)
-		r = chain_io_init(c);
+		r = chain_bio_init(c);
 	if (r) {
 		ti->error = "Cannot allocate workers and buffers";
 		goto bad;

@@ -12,9 +12,7 @@
 #ifndef DM_CHAIN_WRITE_H
 #define DM_CHAIN_WRITE_H
 
-#include "dm-chain-io.h"
-
-struct chain_writer;
+#include "dm-chain.h"
 
 /*
  * Makes the chain writable: opens its active layer and brings the index up to the end of the log.
@@ -26,6 +24,12 @@ void chain_writer_close(struct chain *c);
 
 /* Takes over @bio, whose sectors are of the virtual disk. Context: any that may queue work. */
 void chain_write_queue(struct chain *c, struct bio *bio);
+
+/*
+ * The same with a write that was mapped and was found to be one in place, in a file. What turns out
+ * to be none goes to the writer.
+ */
+void chain_overwrite_queue(struct chain *c, struct bio *bio);
 
 /*
  * From now on bios that wait for room do so no more. @requeue: they come again later; otherwise

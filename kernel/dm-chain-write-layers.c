@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Layers that come and go: a snapshot puts a new one on top, a frozen one is sealed. And a disk that
+ * grows.
+ */
+
+#include "dm-chain-writer.h"
+
+#include <linux/slab.h>
+
+/* ---- A new layer ---- */
+
+static void free_old(struct chain *c, struct chain_layers_old *old, u64 *bytes)
+{
+	unsigned int i;
+
+	chain_inflight_drain(&c->inflight);
+	for (i = 0; i < ARRAY_SIZE(old->array); i++)
+		kvfree(old->array[i]);
+	kvfree(bytes);
+}
+
+/* A unit is made of whole subblocks of the index: both may have been chosen at different times. */
+bool chain_unit_fits(const struct chain *c, const struct chain_active *a, const char *path)
+{
+	unsigned int shift = a->geometry.unit_shift;
+
+	if (shift >= c->file.geometry.subblock_shift && shift <= chain_largest_unit(c))
+		return true;
+	DMERR("%s: units of %u bytes, expected %u to %u", path, 1u << shift,
+	      1u << c->file.geometry.subblock_shift, 1u << chain_largest_unit(c));
+	return false;
+}
+
+void chain_new_layer_drop(struct chain *c, struct chain_new_layer *n)
+{
+	if (n->active)
+		chain_active_close(n->active);
+	if (n->open)
+		chain_layer_drop(n->open, c->ti);
+	n->active = NULL;
+	n->open = NULL;
+}
+
+int chain_new_layer_open(struct chain *c, const char *path, struct chain_new_layer *n, char **error)
+{
+	u32 id = le32_to_cpu(c->file.super->next_id);
+	int r;
+
+	memset(n, 0, sizeof(*n));
+	if (id > CHAIN_MAX_LAYER_ID) {
+		*error = "All layer ids are given: recover the chain";
+		return -EMFILE;
+	}
+	if (le32_to_cpu(c->file.super->layer_count) == CHAIN_MAX_LAYERS) {
+		*error = "The chain has as many layers as it can: compact it";
+		return -EMFILE;
+	}
+	n->open = chain_layer_open_active(c->ti, path, id, &n->rec, error);
+	if (IS_ERR(n->open)) {
+		r = PTR_ERR(n->open);
+		n->open = NULL;
+		return r;
+	}
+	n->rec.cluster_shift = c->file.geometry.cluster_shift;
+	n->active = chain_active_open(n->open, path, c->file.geometry.cluster_shift, NULL, 0,
+				      c->file.geometry.clusters, error);
+	if (IS_ERR(n->active)) {
+		r = PTR_ERR(n->active);
+		n->active = NULL;
+		goto bad;
+	}
+	if (!chain_unit_fits(c, n->active, path)) {
+		*error = "The new layer was made for another chain";
+		r = -EINVAL;
+		goto bad;
+	}
+	return 0;
+
+bad:
+	chain_new_layer_drop(c, n);
+	return r;
+}
+
+int chain_new_layer_install(struct chain *c, struct chain_new_layer *n, const char *path)
+{
+	struct chain_layers_old old = {};
+	u64 *bytes = NULL;
+	int r;
+
+	r = chain_layers_add(&c->layers, n->open, &old);
+	if (!r) {
+		r = chain_file_add_layer(&c->file, &n->rec, path, &bytes);
+		if (r)
+			c->layers.count--;
+	}
+	free_old(c, &old, bytes);
+	if (r)
+		return r;
+	c->file.super->next_id = cpu_to_le32(n->open->id + 1);
+	c->layers_changed = true;
+	return 0;
+}
+
+void chain_new_layer_switch(struct chain_writer *w, struct chain_new_layer *n)
+{
+	struct chain_active *frozen = w->active;
+
+	w->active = n->active;
+	n->active = NULL;
+	n->open = NULL;
+	w->unit_shift = w->active->geometry.unit_shift;
+	w->no_space = false;
+	w->replay_from = 0;
+	chain_active_close(frozen);
+}
+
+/* ---- Snapshot ---- */
+
+/* A new layer must be of this size, and its log empty: nobody has used it yet. */
+static int check_unused(struct chain *c, struct chain_active *a, const char *path)
+{
+	struct chain_log_block *b = (void *)a->buffer;
+	struct chain_fault fault;
+	int r;
+
+	if (a->sectors != c->file.geometry.sectors) {
+		DMERR("%s: made for a disk of %llu sectors, this one has %llu", path, a->sectors,
+		      c->file.geometry.sectors);
+		return -EINVAL;
+	}
+	r = chain_read_exact(a->layer->file, b, sizeof(*b), a->log.next);
+	if (r)
+		return r;
+	if (chain_check_log_block(&a->geometry, b, 1, 0, &fault) || fault.what) {
+		DMERR("%s: its log is not empty: another device has used it", path);
+		return -EBUSY;
+	}
+	return 0;
+}
+
+/* Closes the log of the active layer and goes on in @n. The writer is held. */
+static int switch_layer(struct chain *c, struct chain_new_layer *n, const char *path,
+			struct chain_log_close *close)
+{
+	struct chain_writer *w = c->writer;
+	int r;
+
+	memcpy(close->uuid, n->active->uuid, sizeof(close->uuid));
+	close->path_bytes = cpu_to_le16(strlen(path));
+	memcpy(close->path, path, strlen(path));
+	r = chain_new_layer_install(c, n, path);
+	if (r)
+		return r;
+	r = chain_commit_held(w, false, CHAIN_LOG_CLOSE, close,
+			      offsetof(struct chain_log_close, path) + strlen(path));
+	n->open = NULL; /* it stays; if the log failed, nothing is written any more */
+	if (r)
+		return r;
+	chain_new_layer_switch(w, n);
+	return 0;
+}
+
+int chain_writer_snapshot(struct chain *c, const char *path)
+{
+	struct chain_writer *w = c->writer;
+	struct chain_log_close *close;
+	struct chain_new_layer n;
+	char *error = "";
+	int r;
+
+	if (path[0] != '/' || strlen(path) > CHAIN_LOG_MAX_PATH) {
+		DMERR("snapshot %s: the path must be absolute and at most %zu bytes long", path,
+		      (size_t)CHAIN_LOG_MAX_PATH);
+		return -EINVAL;
+	}
+	if (w->mode != MODE_RW) {
+		DMERR("snapshot %s: the device is read-only", path);
+		return -EROFS;
+	}
+	close = kzalloc(sizeof(*close), GFP_KERNEL);
+	if (!close)
+		return -ENOMEM;
+	r = chain_new_layer_open(c, path, &n, &error);
+	if (r)
+		DMERR("snapshot %s: %s", path, error);
+	else
+		r = check_unused(c, n.active, path);
+	if (!r) {
+		chain_writer_hold(w);
+		if (w->packed_waits) {
+			/* What was packed belongs to this layer's log. */
+			r = w->store_error;
+			DMERR("snapshot %s: the index cannot be written back: error %d", path, r);
+		} else {
+			r = switch_layer(c, &n, path, close);
+		}
+		chain_writer_release(w);
+	}
+	chain_new_layer_drop(c, &n);
+	kfree(close);
+	return r;
+}
+
+/* ---- Sealed ---- */
+
+struct sealed_work {
+	struct work_struct work;
+	struct chain *chain;
+	unsigned int layer; /* from the base */
+	int result;
+};
+
+static void sealed_worker(struct work_struct *work)
+{
+	struct sealed_work *s = container_of(work, struct sealed_work, work);
+	struct chain *c = s->chain;
+	struct chain_layer *rec = &c->file.layers[s->layer];
+	struct chain_layer_open *l = c->layers.layer[s->layer];
+
+	s->result = chain_layer_sealed(l, c->file.strings + le32_to_cpu(rec->path_offset), rec,
+				       &c->inflight);
+	if (!s->result)
+		c->file.layer_bytes[l->id] = l->bytes;
+}
+
+int chain_writer_sealed(struct chain *c, unsigned int id)
+{
+	struct sealed_work s = { .chain = c };
+
+	for (s.layer = 0; s.layer < c->layers.count; s.layer++)
+		if (c->layers.layer[s.layer]->id == id)
+			break;
+	if (s.layer == c->layers.count || !c->layers.layer[s.layer]->unsealed ||
+	    id == c->writer->active->layer->id) {
+		DMERR("%s: layer %u is not a frozen one that waits for sealing", c->path, id);
+		return -EINVAL;
+	}
+	INIT_WORK_ONSTACK(&s.work, sealed_worker);
+	queue_work(c->writer->commit_wq, &s.work);
+	flush_work(&s.work);
+	destroy_work_on_stack(&s.work);
+	if (s.result)
+		return s.result;
+	c->layers_changed = true;
+	return chain_writer_commit(c, true);
+}
+
+/* ---- Resize ---- */
+
+int chain_writer_extend(struct chain *c, u64 sectors)
+{
+	struct chain_geometry *g = &c->file.geometry;
+	u64 clusters = chain_clusters(sectors, g->cluster_shift);
+	int r;
+
+	if (sectors < g->sectors || sectors > CHAIN_MAX_SECTORS ||
+	    chain_root_count(clusters) > CHAIN_MAX_ROOT) {
+		DMERR("%s: %llu sectors: expected %llu (it cannot shrink) to %llu", c->path,
+		      sectors, g->sectors, CHAIN_MAX_SECTORS);
+		return -EINVAL;
+	}
+	r = chain_index_extend(c->index, clusters);
+	if (r)
+		return r;
+	g->sectors = sectors;
+	WRITE_ONCE(g->clusters, clusters);
+	WRITE_ONCE(c->writer->active->geometry.clusters, clusters);
+	c->file.super->sectors = cpu_to_le64(sectors);
+	return 0;
+}
+
+int chain_writer_resize(struct chain *c, u64 sectors)
+{
+	struct chain_writer *w = c->writer;
+	u64 old = c->file.geometry.sectors, cluster = old / cluster_sectors(w);
+	u32 units = cluster_sectors(w) / unit_sectors(w);
+	u32 within = (old & (cluster_sectors(w) - 1)) / unit_sectors(w);
+	__le64 body = cpu_to_le64(sectors);
+	struct chain_owned owned;
+	int r;
+
+	if (w->mode != MODE_RW)
+		return -EROFS;
+	if (old & (unit_sectors(w) - 1)) {
+		DMERR("%s: its size of %llu sectors is not a multiple of %u: resize it offline",
+		      c->path, old, unit_sectors(w));
+		return -EOPNOTSUPP;
+	}
+	if (sectors == old)
+		return 0;
+	chain_writer_hold(w);
+	r = chain_writer_extend(c, sectors);
+	if (!r && within) {
+		/*
+		 * What a layer has in its last cluster behind the old end must not come to light.
+		 */
+		u32 mask = unit_mask(within, units - within);
+
+		r = chain_index_set(c->index, cluster, w->active->layer->id, w->unit_shift, 0,
+				    mask);
+		if (!r)
+			r = chain_index_owned(c->index, cluster, w->active->layer->id,
+					      w->unit_shift, &owned);
+		if (!r)
+			chain_txn_record(w, cluster, &owned);
+		else
+			chain_writer_degrade(w, MODE_RO, "cannot resize", r);
+	}
+	if (!r)
+		r = chain_commit_held(w, true, CHAIN_LOG_RESIZE, &body, sizeof(body));
+	chain_writer_release(w);
+	return r;
+}
