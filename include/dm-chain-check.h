@@ -259,6 +259,13 @@ static inline bool chain_check_layers(const struct chain_super *s, const void *t
 			return chain_fault_set(f, "first byte of a layer's path", AT(path_offset),
 					       (__u8)text[at], "", '/');
 	}
+	i = chain_le32(s->home_offset);
+	if (s->home_bytes &&
+	    (i >= strings || chain_le16(s->home_bytes) >= strings - i || text[i] != '/' ||
+	     text[i + chain_le16(s->home_bytes)] != '\0'))
+		return chain_fault_set(f, "end of the chain file's own path",
+				       count * sizeof(struct chain_layer),
+				       (__u64)i + chain_le16(s->home_bytes) + 1, "at most", strings);
 	return true;
 #undef AT
 }

@@ -160,7 +160,8 @@ struct chain_layer {
 	__u8 cluster_shift;	/* log2 bytes of the layer's own clusters, 9..21; 0 for raw */
 	__le16 owner;		/* id of the image whose data file this is, or CHAIN_NO_LAYER */
 	__le32 flags;		/* CHAIN_LAYER_* */
-	__le32 head_crc;	/* CRC-32C of the first 4096 bytes (or all, if fewer); see HAS_HEAD_CRC */
+	__le32 head_crc;	/* CRC-32C of the first 4096 bytes (or all, if fewer); see HAS_HEAD_CRC. Of
+				 * a sealed file: 0, or what tells a copy of it with the same size and time */
 	__le64 bytes;		/* size of the file or device */
 	__le64 inode;		/* identity of a file: inode number ... */
 	__le64 mtime_sec;	/* ... and time of its last change; 0 for a device */
@@ -169,7 +170,7 @@ struct chain_layer {
 	__le16 path_bytes;	/* without the NUL that follows it; an absolute path */
 	__le16 reserved0;
 	__le32 reserved1;
-	__le64 reserved2;
+	__u8 log[8];		/* UNSEALED: first half of its log's uuid; 0: not noted */
 };
 CHAIN_STATIC_ASSERT(sizeof(struct chain_layer) == 64, "layer record");
 
@@ -223,8 +224,11 @@ struct chain_super {
 	__le32 free_count;	/* 0: none, free_offset does not count */
 	__le32 free_crc;	/* CRC-32C of them */
 	__le32 next_id;		/* the id that the next layer gets */
-	__le32 reserved0;
-	__u8 reserved[4096 - 200];
+	/* Where this file was built: what tells whether it was copied, moved or restored since. */
+	__le32 home_offset;	/* its own absolute path then: byte in the layer table's strings ... */
+	__le64 self_inode;	/* its own inode number; 0: a device, or not noted */
+	__le16 home_bytes;	/* ... without the NUL that follows; 0: not noted */
+	__u8 reserved[4096 - 210];
 };
 CHAIN_STATIC_ASSERT(sizeof(struct chain_super) == CHAIN_SUPER_BYTES, "superblock");
 

@@ -30,17 +30,41 @@
 #define CHAIN_LOG_MIN_SEGMENT	(4 * CHAIN_LOG_BLOCK)	/* bytes */
 #define CHAIN_LOG_MAX_UNITS	32	/* of a cluster */
 
-/* The first block of the first segment, at byte 1 << cluster_shift. Never changes. */
+/*
+ * Who may write the layer, in a sector of its own, so that a write of it is whole or not there. All zeroes: nobody
+ * yet. Another machine than @machine refuses an OWNED layer; the same machine goes on with it, also after a
+ * crash. A target that is removed, or suspended and told to, leaves it RELEASED: whoever comes next may have it.
+ */
+struct chain_log_owner {
+	__u8 magic[8];		/* CHAIN_LOG_OWNER_MAGIC */
+	__le32 crc;		/* CRC-32C of the sector with this field 0 */
+	__u8 state;		/* enum chain_log_owner_state */
+	__u8 reserved0[3];
+	__le64 time;		/* when it was taken or released, seconds since 1970, UTC */
+	__u8 machine[16];	/* of the host: /etc/machine-id */
+	__u8 boot[16];		/* of the host: /proc/sys/kernel/random/boot_id; 0: not known */
+	__u8 chain[16];		/* uuid of the chain file */
+	__u8 host[64];		/* its name, NUL-terminated */
+	__u8 device[128];	/* name of the device-mapper device, NUL-terminated */
+	__u8 reserved[512 - 264];
+};
+#define CHAIN_LOG_OWNER_MAGIC	"DMCHOWN\n"
+CHAIN_STATIC_ASSERT(sizeof(struct chain_log_owner) == 512, "owner of a layer");
+
+enum chain_log_owner_state { CHAIN_LAYER_OWNED = 1, CHAIN_LAYER_RELEASED = 2 };
+
+/* The first block of the first segment, at byte 1 << cluster_shift. But for the owner it never changes. */
 struct chain_log_head {
 	__u8 magic[8];
 	__le32 version;
-	__le32 crc;		/* CRC-32C of the whole block with this field 0 */
+	__le32 crc;		/* CRC-32C of the whole block with this field 0, and the owner, too */
 	__u8 uuid[16];		/* of this layer; its first 8 bytes stand in every block of the log */
 	__le64 sectors;		/* virtual size when the layer was made */
 	__le64 segment_bytes;	/* of the first segment, this block included; a multiple of the cluster */
 	__u8 cluster_shift;	/* log2 bytes: that of the chain's index */
 	__u8 unit_shift;	/* log2 bytes */
-	__u8 reserved[CHAIN_LOG_BLOCK - 50];
+	__u8 reserved[CHAIN_LOG_BLOCK - 512 - 50];
+	struct chain_log_owner owner;
 };
 CHAIN_STATIC_ASSERT(sizeof(struct chain_log_head) == CHAIN_LOG_BLOCK, "log head");
 
@@ -115,12 +139,52 @@ static inline unsigned int chain_unit_shift(unsigned int cluster_shift, unsigned
 	return subblock_shift > least ? subblock_shift : least;
 }
 
+static inline __u32 chain_log_head_crc(const struct chain_log_head *h)
+{
+	static const __u8 zero[512] = { 0 };
+	const char *p = (const char *)h;
+	__u32 at = offsetof(struct chain_log_head, crc), owner = offsetof(struct chain_log_head, owner);
+	__u32 crc = chain_crc32c_more(0, p, at);
+
+	crc = chain_crc32c_more(crc, zero, 4);
+	crc = chain_crc32c_more(crc, p + at + 4, owner - at - 4);
+	return chain_crc32c_more(crc, zero, sizeof(zero));
+}
+
+static inline __u32 chain_log_owner_crc(const struct chain_log_owner *o)
+{
+	static const __u8 zero[4] = { 0 };
+	const char *p = (const char *)o;
+	__u32 at = offsetof(struct chain_log_owner, crc), crc = chain_crc32c_more(0, p, at);
+
+	crc = chain_crc32c_more(crc, zero, 4);
+	return chain_crc32c_more(crc, p + at + 4, sizeof(*o) - at - 4);
+}
+
+/* Whether @o says nothing: a layer that nobody has used yet, or one of before there were owners. */
+static inline bool chain_log_owner_none(const struct chain_log_owner *o)
+{
+	const __u8 *p = (const __u8 *)o;
+	unsigned int i;
+
+	for (i = 0; i < sizeof(*o); i++)
+		if (p[i])
+			return false;
+	return true;
+}
+
+/* Whether @o says who has the layer, or had it. */
+static inline bool chain_log_owner_sound(const struct chain_log_owner *o)
+{
+	return !memcmp(o->magic, CHAIN_LOG_OWNER_MAGIC, 8) && chain_le32(o->crc) == chain_log_owner_crc(o) &&
+	       !o->host[sizeof(o->host) - 1] && !o->device[sizeof(o->device) - 1];
+}
+
 /* The head, as read from byte 1 << @cluster_shift of a layer of @layer_bytes. */
 static inline bool chain_check_log_head(const struct chain_log_head *h, unsigned int cluster_shift,
 					__u64 layer_bytes, struct chain_fault *f)
 {
 #define AT(field) offsetof(struct chain_log_head, field)
-	static const __u8 zero[4] = { 0 };
 	__u64 cluster = 1ull << cluster_shift, segment = chain_le64(h->segment_bytes);
 	__u64 magic, want;
 	__u32 crc;
@@ -132,9 +196,7 @@ static inline bool chain_check_log_head(const struct chain_log_head *h, unsigned
 	if (chain_le32(h->version) != CHAIN_LOG_VERSION)
 		return chain_fault_set(f, "version of the log", AT(version), chain_le32(h->version), "",
 				       CHAIN_LOG_VERSION);
-	crc = chain_crc32c_more(0, h, AT(crc));
-	crc = chain_crc32c_more(crc, zero, 4);
-	crc = chain_crc32c_more(crc, (const char *)h + AT(crc) + 4, sizeof(*h) - AT(crc) - 4);
+	crc = chain_log_head_crc(h);
 	if (chain_le32(h->crc) != crc)
 		return chain_fault_set(f, "checksum of the log's head", AT(crc), chain_le32(h->crc), "",
 				       crc);

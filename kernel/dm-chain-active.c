@@ -101,7 +101,7 @@ u64 chain_active_get(struct chain_active *a)
 	mutex_unlock(&a->lock);
 	/* It was given back to the file system, which may not have it any more. */
 	if (host && !a->fixed) {
-		int r = vfs_fallocate(a->layer->file, FALLOC_FL_KEEP_SIZE, host, cluster);
+		int r = vfs_fallocate(a->layer->opened.file, FALLOC_FL_KEEP_SIZE, host, cluster);
 
 		if (r && r != -EOPNOTSUPP) {
 			chain_active_put(a, host);
@@ -180,9 +180,9 @@ int chain_active_grow(struct chain_active *a)
 		return look_for_room(a);
 	/* Less, when the file system has not so much left. */
 	for (;; step = round_up(step / 2, 1ull << a->geometry.cluster_shift)) {
-		r = vfs_fallocate(a->layer->file, 0, a->end, step);
+		r = vfs_fallocate(a->layer->opened.file, 0, a->end, step);
 		if (r == -EOPNOTSUPP)
-			r = vfs_truncate(&a->layer->file->f_path, a->end + step);
+			r = chain_truncate(&a->layer->opened, a->end + step);
 		if ((r != -ENOSPC && r != -EDQUOT) || step == 1ull << a->geometry.cluster_shift)
 			break;
 	}
@@ -216,11 +216,11 @@ int chain_active_flush(struct chain_active *a)
 {
 	if (a->layer->dev)
 		return blkdev_issue_flush(a->layer->dev->bdev);
-	return vfs_fsync_range(a->layer->file, 0, LLONG_MAX, 1);
+	return vfs_fsync_range(a->layer->opened.file, 0, LLONG_MAX, 1);
 }
 
 /* One write with all before it, and itself, durable. */
-static int write_bdev(struct block_device *bdev, const u8 *buf, u32 bytes, u64 offset)
+static int write_bdev(struct block_device *bdev, const void *buf, u32 bytes, u64 offset)
 {
 	struct bio *bio = bio_alloc(bdev, DIV_ROUND_UP(bytes, PAGE_SIZE),
 				    REQ_OP_WRITE | REQ_SYNC | REQ_META | REQ_PREFLUSH | REQ_FUA,
@@ -241,6 +241,34 @@ static int write_bdev(struct block_device *bdev, const u8 *buf, u32 bytes, u64 o
 	return r;
 }
 
+int chain_active_write(struct chain_active *a, const void *buf, u32 bytes, u64 offset)
+{
+	int r;
+
+	if (a->layer->dev)
+		return write_bdev(a->layer->dev->bdev, buf, bytes, offset);
+	r = chain_write_exact(a->layer->opened.file, buf, bytes, offset);
+	if (!r)
+		r = vfs_fsync_range(a->layer->opened.file, offset, offset + bytes - 1, 1);
+	return r;
+}
+
+int chain_active_read(struct chain_active *a, void *buf, u64 offset)
+{
+	struct bio_vec vec;
+	struct bio bio;
+	int r;
+
+	if (!a->layer->dev)
+		return chain_read_exact(a->layer->opened.file, buf, CHAIN_LOG_BLOCK, offset);
+	bio_init(&bio, a->layer->dev->bdev, &vec, 1, REQ_OP_READ | REQ_META);
+	bio.bi_iter.bi_sector = offset >> SECTOR_SHIFT;
+	__bio_add_page(&bio, virt_to_page(buf), CHAIN_LOG_BLOCK, offset_in_page(buf));
+	r = submit_bio_wait(&bio);
+	bio_uninit(&bio);
+	return r;
+}
+
 static int write_blocks(struct chain_active *a, u32 blocks, u64 offset, bool first)
 {
 	u32 bytes = blocks * CHAIN_LOG_BLOCK;
@@ -248,15 +276,9 @@ static int write_blocks(struct chain_active *a, u32 blocks, u64 offset, bool fir
 
 	if (!blocks)
 		return 0;
-	if (a->layer->dev)
-		return write_bdev(a->layer->dev->bdev, a->buffer, bytes, offset);
 	/* The first write of a commit waits for the data, in the device's cache too. */
-	r = first ? chain_active_flush(a) : 0;
-	if (!r)
-		r = chain_write_exact(a->layer->file, a->buffer, bytes, offset);
-	if (!r)
-		r = vfs_fsync_range(a->layer->file, offset, offset + bytes - 1, 1);
-	return r;
+	r = first && !a->layer->dev ? chain_active_flush(a) : 0;
+	return r ? r : chain_active_write(a, a->buffer, bytes, offset);
 }
 
 static struct chain_log_block *start_block(struct chain_active *a, u32 n, enum chain_log_type type)
@@ -317,7 +339,7 @@ void chain_log_prepare(struct chain_active *a)
 		return;
 	memset(a->buffer, 0, n);
 	for (at = 0; at < segment_bytes(a); at += n)
-		if (chain_write_exact(a->layer->file, a->buffer, n, a->spare + at))
+		if (chain_write_exact(a->layer->opened.file, a->buffer, n, a->spare + at))
 			return; /* the log's own write will tell */
 }
 
@@ -393,7 +415,7 @@ int chain_log_replay(struct chain_active *a, const char *path,
 			from = log->next;
 			seen = min_t(u64, CHAIN_LOG_BUFFER * CHAIN_LOG_BLOCK,
 				     log->segment + log->segment_bytes - from);
-			r = chain_read_exact(a->layer->file, a->buffer, seen, from);
+			r = chain_read_exact(a->layer->opened.file, a->buffer, seen, from);
 			if (r) {
 				DMERR("%s: at byte %llu: cannot read the log: error %d", path, from,
 				      r);
@@ -431,6 +453,35 @@ int chain_log_replay(struct chain_active *a, const char *path,
 
 /* ---- Opening and closing ---- */
 
+/*
+ * The block before the place where the log goes on must be there: otherwise the chain file knows
+ * more than the layer, which was overwritten, or is an older one of the same name.
+ */
+static int check_position(struct chain_active *a, const char *path, char **error)
+{
+	const struct chain_log_position *log = &a->log;
+	struct chain_log_block *b = (void *)a->buffer;
+	struct chain_fault fault;
+	int r;
+
+	/* The first block of a segment follows one in another segment, or none. */
+	if (log->sequence <= 1 || log->next <= log->segment)
+		return 0;
+	r = chain_read_exact(a->layer->opened.file, b, sizeof(*b), log->next - CHAIN_LOG_BLOCK);
+	if (r) {
+		DMERR("%s: at byte %llu: cannot read the log: error %d", path,
+		      log->next - CHAIN_LOG_BLOCK, r);
+		*error = "Cannot read the log of the active layer";
+		return r;
+	}
+	if (chain_check_log_block(&a->geometry, b, log->sequence - 1, 0, &fault))
+		return 0;
+	DMERR("%s: at byte %llu: no block %llu of the log, from which the chain file goes on: the active layer is an older one, or was overwritten: recover the chain",
+	      path, log->next - CHAIN_LOG_BLOCK, log->sequence - 1);
+	*error = "The active layer has less than the chain file says";
+	return -ESTALE;
+}
+
 struct chain_active *chain_active_open(struct chain_layer_open *l, const char *path,
 				       unsigned int cluster_shift,
 				       const struct chain_log_position *at, u64 next, u64 clusters,
@@ -455,7 +506,7 @@ struct chain_active *chain_active_open(struct chain_layer_open *l, const char *p
 		goto bad;
 
 	*error = "Cannot read the active layer";
-	r = chain_read_exact(l->file, a->buffer, 80, 0);
+	r = chain_read_exact(l->opened.file, a->buffer, 80, 0);
 	if (r)
 		goto bad_read;
 	features = be64_to_cpup((__be64 *)(a->buffer + 72));
@@ -467,7 +518,7 @@ struct chain_active *chain_active_open(struct chain_layer_open *l, const char *p
 		goto bad;
 	}
 	head = (void *)a->buffer;
-	r = chain_read_exact(l->file, head, sizeof(*head), 1ull << cluster_shift);
+	r = chain_read_exact(l->opened.file, head, sizeof(*head), 1ull << cluster_shift);
 	if (r)
 		goto bad_read;
 	if (!chain_check_log_head(head, cluster_shift, l->bytes, &fault)) {
@@ -497,6 +548,9 @@ struct chain_active *chain_active_open(struct chain_layer_open *l, const char *p
 	a->epoch = a->log.epoch + 1;
 	a->end = round_down(l->bytes, 1ull << cluster_shift);
 	a->next = next ? next : a->log.segment + a->log.segment_bytes;
+	r = check_position(a, path, error);
+	if (r)
+		goto bad;
 	if (a->end < a->next || a->end < a->log.segment + a->log.segment_bytes) {
 		DMERR("%s: %llu bytes, the chain file counts on %llu: recover the chain", path,
 		      l->bytes, max(a->next, a->log.segment + a->log.segment_bytes));
@@ -504,6 +558,9 @@ struct chain_active *chain_active_open(struct chain_layer_open *l, const char *p
 		r = -ESTALE;
 		goto bad;
 	}
+	r = chain_claim_log(&l->opened, a->uuid, path, error);
+	if (r)
+		goto bad;
 	return a;
 
 bad_read:
@@ -521,6 +578,7 @@ void chain_active_close(struct chain_active *a)
 	xa_for_each(&a->free, index, page)
 		free_page((unsigned long)page);
 	xa_destroy(&a->free);
+	kfree(a->known);
 	kvfree(a->buffer);
 	kfree(a);
 }

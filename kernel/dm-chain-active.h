@@ -41,6 +41,17 @@ struct chain_active {
 	u64 next; /* bytes: from here on all is free ... */
 	u64 end; /* ... up to here, which exists */
 	bool fixed; /* a device: it grows when somebody extends it */
+
+	/* dm-chain-owner.c; one thread at a time. */
+	bool owned; /* by this machine, for this device */
+	unsigned long looked; /* jiffies: when it was last seen to be as it was left */
+	struct chain_heads *known; /* as it was left, and room to read it again: two of them */
+};
+
+/* The blocks of an active layer that nobody but its owner changes. */
+struct chain_heads {
+	u8 header[CHAIN_LOG_BLOCK]; /* qcow2's, at byte 0 */
+	struct chain_log_head log; /* at the second cluster; the owner is a part of it */
 };
 
 /*
@@ -76,6 +87,14 @@ void chain_active_each_free(struct chain_active *a, void (*fn)(void *, u64 offse
 			    void *data);
 
 /* ---- The log ---- */
+
+/*
+ * Reads a block (CHAIN_LOG_BLOCK bytes) at @offset into @buf, page-aligned and from kmalloc(); of a
+ * device past the page cache. Returns 0 or an error.
+ */
+int chain_active_read(struct chain_active *a, void *buf, u64 offset);
+/* Writes @bytes at @offset, and makes them, and all that was written before, durable. */
+int chain_active_write(struct chain_active *a, const void *buf, u32 bytes, u64 offset);
 
 /* Makes all data that was written to the layer so far durable. */
 int chain_active_flush(struct chain_active *a);

@@ -122,7 +122,7 @@ static unsigned int bio_bvecs(struct bio *bio)
 
 static ssize_t chain_file_call(struct chain_io *io, struct iov_iter *iter)
 {
-	const struct file_operations *op = io->layer->file->f_op;
+	const struct file_operations *op = io->layer->opened.file->f_op;
 
 	if (iov_iter_rw(iter) == READ)
 		return op->read_iter(&io->iocb, iter);
@@ -146,7 +146,7 @@ void chain_file_io(struct chain_io *io, struct bio *bio, u64 pos)
 	direct = l->dio_offset_align && IS_ALIGNED(pos | io->bytes, l->dio_offset_align) &&
 		 IS_ALIGNED(iov_iter_alignment(&iter), l->dio_mem_align);
 
-	init_sync_kiocb(&io->iocb, l->file);
+	init_sync_kiocb(&io->iocb, l->opened.file);
 	io->iocb.ki_pos = pos;
 	if (direct) {
 		io->iocb.ki_flags |= IOCB_DIRECT;

@@ -61,7 +61,7 @@ static int chain_file_read_layers(struct chain_file *cf, char **error)
 		*error = "Cannot allocate the layer table";
 		return -ENOMEM;
 	}
-	r = chain_read_exact(cf->file, cf->layers, bytes, le64_to_cpu(s->layer_offset));
+	r = chain_read_exact(cf->opened.file, cf->layers, bytes, le64_to_cpu(s->layer_offset));
 	if (r) {
 		*error = "Cannot read the layer table";
 		return r;
@@ -106,7 +106,19 @@ static int chain_file_read_layers(struct chain_file *cf, char **error)
 	return 0;
 }
 
-int chain_file_open(struct chain_file *cf, const char *path, bool write, char **error)
+/*
+ * A chain file knows its layers by their absolute names. In a copy, or one that was restored from a
+ * backup, these are the original's.
+ */
+static bool chain_file_is_copy(const struct chain_file *cf)
+{
+	u64 inode = le64_to_cpu(cf->super->self_inode);
+
+	return inode && (!cf->opened.inode || file_inode(cf->opened.file)->i_ino != inode);
+}
+
+int chain_file_open(struct chain_file *cf, struct dm_target *ti, const char *path, bool write,
+		    char **error)
 {
 	struct chain_geometry *g = &cf->geometry;
 	struct chain_fault fault;
@@ -122,22 +134,24 @@ int chain_file_open(struct chain_file *cf, const char *path, bool write, char **
 		r = -ENOMEM;
 		goto bad;
 	}
-	cf->file = filp_open(path, (write ? O_RDWR : O_RDONLY) | O_LARGEFILE, 0);
-	if (IS_ERR(cf->file)) {
-		r = PTR_ERR(cf->file);
-		cf->file = NULL;
+	r = chain_open(&cf->opened, path);
+	if (r) {
 		DMERR("%s: cannot open the chain file: error %d", path, r);
 		*error = "Cannot open the chain file";
 		goto bad;
 	}
-	inode = file_inode(cf->file);
+	inode = file_inode(cf->opened.file);
 	if (!S_ISREG(inode->i_mode) && !S_ISBLK(inode->i_mode)) {
 		DMERR("%s: neither a regular file nor a block device", path);
 		*error = "Chain file is neither a regular file nor a block device";
 		r = -EINVAL;
 		goto bad;
 	}
-	size = i_size_read(cf->file->f_mapping->host);
+	r = chain_claim(&cf->opened, ti, write ? CHAIN_USE_WRITE : CHAIN_USE_READ, "chain file",
+			path, error);
+	if (r)
+		goto bad;
+	size = i_size_read(cf->opened.file->f_mapping->host);
 	if (size < CHAIN_SUPER_COPIES * CHAIN_SUPER_BYTES) {
 		DMERR("%s: %lld bytes, a superblock needs %d", path, size,
 		      CHAIN_SUPER_COPIES * CHAIN_SUPER_BYTES);
@@ -145,7 +159,7 @@ int chain_file_open(struct chain_file *cf, const char *path, bool write, char **
 		r = -EINVAL;
 		goto bad;
 	}
-	r = chain_read_exact(cf->file, cf->super, CHAIN_SUPER_COPIES * CHAIN_SUPER_BYTES, 0);
+	r = chain_read_exact(cf->opened.file, cf->super, CHAIN_SUPER_COPIES * CHAIN_SUPER_BYTES, 0);
 	if (r) {
 		*error = "Cannot read the superblock";
 		goto bad;
@@ -169,6 +183,12 @@ int chain_file_open(struct chain_file *cf, const char *path, bool write, char **
 	r = chain_file_read_layers(cf, error);
 	if (r)
 		goto bad;
+	if (write && chain_file_is_copy(cf)) {
+		DMERR("%s: is a copy of a chain file, or was restored: run dmchain activate", path);
+		*error = "The chain file is a copy: let dmchain activate it";
+		r = -ESTALE;
+		goto bad;
+	}
 	return 0;
 
 bad:
@@ -184,9 +204,9 @@ int chain_file_changed(const struct chain_file *cf)
 
 	if (!now)
 		return -ENOMEM;
-	r = chain_read_exact(cf->file, now, CHAIN_SUPER_COPIES * CHAIN_SUPER_BYTES, 0);
+	r = chain_read_exact(cf->opened.file, now, CHAIN_SUPER_COPIES * CHAIN_SUPER_BYTES, 0);
 	if (!r) {
-		copy = chain_check_supers(now, i_size_read(cf->file->f_mapping->host), &fault);
+		copy = chain_check_supers(now, i_size_read(cf->opened.file->f_mapping->host), &fault);
 		r = copy < 0 || now[copy].generation != cf->super->generation;
 	}
 	kfree(now);
@@ -245,8 +265,7 @@ int chain_file_add_layer(struct chain_file *cf, const struct chain_layer *rec, c
 
 void chain_file_close(struct chain_file *cf)
 {
-	if (cf->file)
-		fput(cf->file);
+	chain_close(&cf->opened);
 	kvfree(cf->layer_bytes);
 	kvfree(cf->layers);
 	kfree(cf->super);

@@ -16,9 +16,10 @@ static inline u32 chain_crc32c_more(u32 crc, const void *data, size_t bytes)
 }
 
 #include "dm-chain-check.h"
+#include "dm-chain-open.h"
 
 struct chain_file {
-	struct file *file;
+	struct chain_opened opened;
 	char *path;
 	struct chain_super *super; /* both copies as read; the first is the one that counts */
 	unsigned int copy; /* which of the two that was */
@@ -36,11 +37,14 @@ static inline bool chain_file_active(const struct chain_file *cf)
 }
 
 /*
- * Opens and checks the chain file, for writing too if @write. Context: process, may sleep. On
+ * Opens, claims for the device of @ti, and checks the chain file, for writing too if @write. One
+ * that is to be written must be where it was built: a copy names the original's layers. Context:
+ * process, may sleep. On
  * failure returns a negative errno, sets *@error to a static text for ti->error, and has logged the
  * place and the values.
  */
-int chain_file_open(struct chain_file *cf, const char *path, bool write, char **error);
+int chain_file_open(struct chain_file *cf, struct dm_target *ti, const char *path, bool write,
+		    char **error);
 void chain_file_close(struct chain_file *cf);
 /* Whether somebody else has written a superblock since: 1, 0, or an error. */
 int chain_file_changed(const struct chain_file *cf);

@@ -355,7 +355,7 @@ static struct chain_node *read_node(const struct chain_file *cf, u64 place, unsi
 	n = kvmalloc(bytes, GFP_KERNEL);
 	if (!n)
 		return ERR_PTR(-ENOMEM);
-	r = chain_read_exact(cf->file, n, bytes, offset);
+	r = chain_read_exact(cf->opened.file, n, bytes, offset);
 	if (r) {
 		DMERR_LIMIT("%s: at byte %llu: cannot read %zu bytes of the index: error %d",
 			    cf->path, offset, bytes, r);

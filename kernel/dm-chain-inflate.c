@@ -205,7 +205,7 @@ static int buffer_fill(struct chain_inflate *inf, struct inflated *b, u32 bytes)
 	src = kvmalloc(bytes, GFP_KERNEL);
 	if (!src)
 		return -ENOMEM;
-	r = chain_read_exact(l->file, src, bytes, b->offset);
+	r = chain_read_exact(l->opened.file, src, bytes, b->offset);
 	if (!r && l->compression == CHAIN_ZSTD)
 		r = inflate_zstd(b, inf->workspace_bytes, src, bytes, cluster_bytes);
 	else if (!r)

@@ -116,7 +116,7 @@ int chain_read_sync(struct chain *c, sector_t sector, u32 sectors, void *buf)
 			u64 there = min(bytes, READ_ONCE(l->bytes) - min(at, READ_ONCE(l->bytes)));
 
 			memset(buf + there, 0, bytes - there);
-			r = chain_read_exact(l->file, buf, there, at);
+			r = chain_read_exact(l->opened.file, buf, there, at);
 			if (r)
 				break;
 			continue;

@@ -8,6 +8,7 @@
 #include "dm-chain-log.h"
 
 #include <linux/blkdev.h>
+#include <linux/cred.h>
 #include <linux/file.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
@@ -18,17 +19,21 @@
 
 #define DM_MSG_PREFIX "chain"
 
-/* Alignment that direct I/O on @l->file needs; none is known: that of the device it lies on. */
+/* What to do about a layer that is not what it was. */
+#define REBUILD "rebuild the chain file"
+
+/* Alignment that direct I/O on @l->opened.file needs; none is known: that of the device it lies on. */
 static void chain_layer_dio(struct chain_layer_open *l)
 {
-	struct super_block *sb = file_inode(l->file)->i_sb;
+	struct file *file = l->opened.file;
+	struct super_block *sb = file_inode(file)->i_sb;
 	struct kstat stat;
 
-	if (!(l->file->f_mode & FMODE_CAN_ODIRECT))
+	if (!(file->f_mode & FMODE_CAN_ODIRECT))
 		return;
 	l->dio_mem_align = SECTOR_SIZE;
 	l->dio_offset_align = sb->s_bdev ? bdev_logical_block_size(sb->s_bdev) : PAGE_SIZE;
-	if (vfs_getattr(&l->file->f_path, &stat, STATX_DIOALIGN, AT_STATX_SYNC_AS_STAT))
+	if (vfs_getattr(&file->f_path, &stat, STATX_DIOALIGN, AT_STATX_SYNC_AS_STAT))
 		return;
 	if (!(stat.result_mask & STATX_DIOALIGN))
 		return;
@@ -39,18 +44,12 @@ static void chain_layer_dio(struct chain_layer_open *l)
 static int chain_layer_open_file(struct chain_layer_open *l, const struct chain_layer *rec,
 				 const char *path, char **error)
 {
-	struct inode *inode = file_inode(l->file);
+	struct inode *inode = file_inode(l->opened.file);
 	struct timespec64 mtime = chain_inode_mtime(inode);
-	int r;
 
-	if (!S_ISREG(inode->i_mode)) {
-		DMERR("layer %u (%s): not a regular file", l->id, path);
-		*error = "A layer is not the regular file it was";
-		return -EINVAL;
-	}
 	if (inode->i_ino != le64_to_cpu(rec->inode)) {
-		DMERR("layer %u (%s): inode %lu, the index was built from %llu: create it anew",
-		      l->id, path, inode->i_ino, le64_to_cpu(rec->inode));
+		DMERR("layer %u (%s): inode %lu, the index was built from %llu: " REBUILD, l->id,
+		      path, inode->i_ino, le64_to_cpu(rec->inode));
 		*error = "A layer is another file than when the index was built";
 		return -ESTALE;
 	}
@@ -59,25 +58,17 @@ static int chain_layer_open_file(struct chain_layer_open *l, const struct chain_
 		chain_layer_dio(l);
 		return 0;
 	}
-	r = deny_write_access(l->file);
-	if (r) {
-		DMERR("layer %u (%s): open for writing elsewhere", l->id, path);
-		*error = "A layer is open for writing elsewhere";
-		return r;
-	}
-	l->write_denied = true;
-
-	/* From here on nobody can change it: what is compared now stays true. */
+	/* Nobody can change it any more: what is compared now stays true. */
 	if (i_size_read(inode) != l->bytes) {
-		DMERR("layer %u (%s): %lld bytes, the index was built from %llu: create it anew",
-		      l->id, path, i_size_read(inode), l->bytes);
+		DMERR("layer %u (%s): %lld bytes, the index was built from %llu: " REBUILD, l->id,
+		      path, i_size_read(inode), l->bytes);
 		*error = "A layer has another size than when the index was built";
 		return -ESTALE;
 	}
 	if (mtime.tv_sec != le64_to_cpu(rec->mtime_sec) ||
 	    mtime.tv_nsec != le32_to_cpu(rec->mtime_nsec)) {
-		DMERR("layer %u (%s): modified at %lld.%09ld, index has %lld.%09u: create it anew",
-		      l->id, path, mtime.tv_sec, mtime.tv_nsec, le64_to_cpu(rec->mtime_sec),
+		DMERR("layer %u (%s): modified at %lld.%09ld, index has %lld.%09u: " REBUILD, l->id,
+		      path, mtime.tv_sec, mtime.tv_nsec, le64_to_cpu(rec->mtime_sec),
 		      le32_to_cpu(rec->mtime_nsec));
 		*error = "A layer was modified after the index was built";
 		return -ESTALE;
@@ -95,7 +86,7 @@ static int chain_layer_get_device(struct chain_layer_open *l, struct dm_target *
 {
 	dev_t self = disk_devt(dm_disk(dm_table_get_md(ti->table)));
 
-	if (file_inode(l->file)->i_rdev == self) {
+	if (file_inode(l->opened.file)->i_rdev == self) {
 		DMERR("%s: is the device that this table is for", path);
 		return -ELOOP;
 	}
@@ -108,11 +99,6 @@ static int chain_layer_open_device(struct chain_layer_open *l, struct dm_target 
 	u64 bytes;
 	int r;
 
-	if (!S_ISBLK(file_inode(l->file)->i_mode)) {
-		DMERR("layer %u (%s): not a block device", l->id, path);
-		*error = "A layer is not the block device it was";
-		return -EINVAL;
-	}
 	r = chain_layer_get_device(l, ti, write, path);
 	if (r) {
 		DMERR("layer %u (%s): cannot get the device: error %d", l->id, path, r);
@@ -120,12 +106,12 @@ static int chain_layer_open_device(struct chain_layer_open *l, struct dm_target 
 		return r;
 	}
 	bytes = bdev_nr_bytes(l->dev->bdev);
-	/* One that is written may be extended meanwhile. */
+	/* One that is written may have been extended. */
 	if (l->unsealed && bytes > l->bytes)
 		l->bytes = bytes;
 	if (bytes != l->bytes) {
-		DMERR("layer %u (%s): %llu bytes, the index was built from %llu: create it anew",
-		      l->id, path, bytes, l->bytes);
+		DMERR("layer %u (%s): %llu bytes, the index was built from %llu: " REBUILD, l->id,
+		      path, bytes, l->bytes);
 		*error = "A layer has another size than when the index was built";
 		return -ESTALE;
 	}
@@ -154,7 +140,7 @@ static int chain_layer_check_head(const struct chain_layer_open *l, const struct
 		*error = "Cannot allocate a buffer";
 		return -ENOMEM;
 	}
-	r = chain_read_exact(l->file, buf, bytes, 0);
+	r = chain_read_exact(l->opened.file, buf, bytes, 0);
 	crc = chain_crc32c_more(0, buf, bytes);
 	kfree(buf);
 	if (r) {
@@ -164,21 +150,60 @@ static int chain_layer_check_head(const struct chain_layer_open *l, const struct
 		return r;
 	}
 	if (crc != le32_to_cpu(rec->head_crc)) {
-		DMERR("layer %u (%s): first bytes are %08x, index has %08x: create it anew", l->id,
-		      path, crc, le32_to_cpu(rec->head_crc));
+		DMERR("layer %u (%s): first bytes are %08x, index has %08x: " REBUILD, l->id, path, crc,
+		       le32_to_cpu(rec->head_crc));
 		*error = "A layer was modified after the index was built";
 		return -ESTALE;
 	}
 	return 0;
 }
 
+/* What a chain that is written, or not, does with a layer. */
+static enum chain_use chain_layer_use(const struct chain_file *cf, const struct chain_layer *rec,
+				      const char **role)
+{
+	if (!(le32_to_cpu(rec->flags) & CHAIN_LAYER_UNSEALED)) {
+		*role = "sealed layer";
+		return CHAIN_USE_READ;
+	}
+	if (rec->id != cf->super->active) {
+		*role = "frozen layer";
+		return CHAIN_USE_FROZEN;
+	}
+	*role = "active layer";
+	return CHAIN_USE_WRITE;
+}
+
+/* Opens what is at @path, which must be of @type, and claims it. */
+static int chain_layer_claim(struct chain_layer_open *l, struct dm_target *ti,
+			     enum chain_layer_type type, enum chain_use use, const char *role,
+			     const char *path, char **error)
+{
+	umode_t mode;
+	int r = chain_open(&l->opened, path);
+
+	if (r) {
+		DMERR("layer %u (%s): cannot open it: error %d", l->id, path, r);
+		*error = "Cannot open a layer";
+		return r;
+	}
+	mode = file_inode(l->opened.file)->i_mode;
+	if (type == CHAIN_LAYER_DEVICE ? !S_ISBLK(mode) : !S_ISREG(mode)) {
+		DMERR("layer %u (%s): not a %s", l->id, path,
+		      type == CHAIN_LAYER_DEVICE ? "block device" : "regular file");
+		*error = type == CHAIN_LAYER_DEVICE ? "A layer is not the block device it was" :
+						      "A layer is not the regular file it was";
+		return -EINVAL;
+	}
+	return chain_claim(&l->opened, ti, use, role, path, error);
+}
+
 static int chain_layer_open_one(struct chain_layer_open *l, struct dm_target *ti,
 				const struct chain_file *cf, const struct chain_layer *rec,
 				char **error)
 {
-	const char *path = cf->strings + le32_to_cpu(rec->path_offset);
-	struct file *file;
-	bool write;
+	const char *path = cf->strings + le32_to_cpu(rec->path_offset), *role;
+	enum chain_use use = chain_layer_use(cf, rec, &role);
 	int r;
 
 	l->id = le16_to_cpu(rec->id);
@@ -186,22 +211,13 @@ static int chain_layer_open_one(struct chain_layer_open *l, struct dm_target *ti
 	l->cluster_shift = rec->cluster_shift;
 	l->compression = rec->compression;
 	l->has_compressed = le32_to_cpu(rec->flags) & CHAIN_LAYER_HAS_COMPRESSED;
+	l->unsealed = use != CHAIN_USE_READ;
 
-	l->unsealed = le32_to_cpu(rec->flags) & CHAIN_LAYER_UNSEALED;
-
-	/* O_NONBLOCK: a FIFO in a layer's place is refused, not waited for. */
-	write = chain_file_active(cf) && l->id == le16_to_cpu(cf->super->active);
-	file = filp_open(path, (write ? O_RDWR : O_RDONLY) | O_LARGEFILE | O_NOATIME | O_NONBLOCK,
-			 0);
-	if (IS_ERR(file)) {
-		r = PTR_ERR(file);
-		DMERR("layer %u (%s): cannot open it: error %d", l->id, path, r);
-		*error = "Cannot open a layer";
+	r = chain_layer_claim(l, ti, rec->type, use, role, path, error);
+	if (r)
 		return r;
-	}
-	l->file = file;
 	if (rec->type == CHAIN_LAYER_DEVICE)
-		r = chain_layer_open_device(l, ti, write, cf, path, error);
+		r = chain_layer_open_device(l, ti, use == CHAIN_USE_WRITE, cf, path, error);
 	else
 		r = chain_layer_open_file(l, rec, path, error);
 	return r ? r : chain_layer_check_head(l, rec, path, error);
@@ -250,10 +266,7 @@ void chain_layer_drop(struct chain_layer_open *l, struct dm_target *ti)
 {
 	if (l->dev)
 		dm_put_device(ti, l->dev);
-	if (l->write_denied)
-		allow_write_access(l->file);
-	if (l->file)
-		fput(l->file);
+	chain_close(&l->opened);
 	kfree(l);
 }
 
@@ -282,15 +295,22 @@ struct chain_layer_open *chain_layer_open_active(struct dm_target *ti, const cha
 		return ERR_PTR(-ENOMEM);
 	l->id = id;
 	l->unsealed = true;
-	l->file = filp_open(path, O_RDWR | O_LARGEFILE | O_NOATIME | O_NONBLOCK, 0);
-	if (IS_ERR(l->file)) {
-		r = PTR_ERR(l->file);
-		l->file = NULL;
-		DMERR("%s: cannot open it for writing: error %d", path, r);
+	r = chain_open(&l->opened, path);
+	if (r) {
+		DMERR("%s: cannot open it: error %d", path, r);
 		*error = "Cannot open the new layer";
 		goto bad;
 	}
-	inode = file_inode(l->file);
+	inode = file_inode(l->opened.file);
+	if (!S_ISBLK(inode->i_mode) && !S_ISREG(inode->i_mode)) {
+		DMERR("%s: neither a regular file nor a block device", path);
+		*error = "The new layer is neither a regular file nor a block device";
+		r = -EINVAL;
+		goto bad;
+	}
+	r = chain_claim(&l->opened, ti, CHAIN_USE_WRITE, "active layer", path, error);
+	if (r)
+		goto bad;
 	if (S_ISBLK(inode->i_mode)) {
 		r = chain_layer_get_device(l, ti, true, path);
 		if (r) {
@@ -299,14 +319,9 @@ struct chain_layer_open *chain_layer_open_active(struct dm_target *ti, const cha
 			goto bad;
 		}
 		l->bytes = bdev_nr_bytes(l->dev->bdev);
-	} else if (S_ISREG(inode->i_mode)) {
+	} else {
 		l->bytes = i_size_read(inode);
 		chain_layer_dio(l);
-	} else {
-		DMERR("%s: neither a regular file nor a block device", path);
-		*error = "The new layer is neither a regular file nor a block device";
-		r = -EINVAL;
-		goto bad;
 	}
 	memset(rec, 0, sizeof(*rec));
 	rec->id = cpu_to_le16(id);
@@ -333,7 +348,7 @@ static int chain_layer_head_crc(const struct chain_layer_open *l, u32 *crc, bool
 
 	if (!buf)
 		return -ENOMEM;
-	r = chain_read_exact(l->file, buf, bytes, 0);
+	r = chain_read_exact(l->opened.file, buf, bytes, 0);
 	*crc = chain_crc32c_more(0, buf, bytes);
 	*in_use = bytes < 80 || (be64_to_cpup((__be64 *)(buf + 72)) & CHAIN_QCOW2_IN_USE);
 	kfree(buf);
@@ -343,9 +358,10 @@ static int chain_layer_head_crc(const struct chain_layer_open *l, u32 *crc, bool
 int chain_layer_sealed(struct chain_layer_open *l, const char *path, struct chain_layer *rec,
 		       struct chain_inflight *inflight)
 {
-	struct inode *inode = file_inode(l->file);
+	struct inode *inode = file_inode(l->opened.file);
 	struct timespec64 mtime;
-	struct file *file, *old;
+	struct chain_old old;
+	struct file *file;
 	bool in_use;
 	u32 crc;
 	int r;
@@ -357,40 +373,39 @@ int chain_layer_sealed(struct chain_layer_open *l, const char *path, struct chai
 		return r ? r : -EBUSY;
 	}
 	if (l->dev) {
+		r = chain_claim_sealed(&l->opened);
 		WRITE_ONCE(l->bytes, bdev_nr_bytes(l->dev->bdev));
 		rec->bytes = cpu_to_le64(l->bytes);
 		rec->head_crc = cpu_to_le32(crc);
 		rec->flags = cpu_to_le32(CHAIN_LAYER_HAS_HEAD_CRC);
+		memset(rec->log, 0, sizeof(rec->log));
 		l->unsealed = false;
-		return 0;
+		return r;
 	}
-	file = filp_open(path, O_RDONLY | O_LARGEFILE | O_NOATIME | O_NONBLOCK, 0);
+	/* Not by its name, which may have been taken away or given to another file. */
+	file = dentry_open(&l->opened.file->f_path, O_RDONLY | O_LARGEFILE | O_NOATIME,
+			   current_cred());
 	if (IS_ERR(file)) {
 		DMERR("layer %u (%s): cannot open it: error %ld", l->id, path, PTR_ERR(file));
 		return PTR_ERR(file);
 	}
-	if (file_inode(file) != inode) {
-		DMERR("layer %u (%s): another file than the layer", l->id, path);
-		fput(file);
-		return -ESTALE;
-	}
-	old = l->file;
-	WRITE_ONCE(l->file, file);
+	chain_reopened(&l->opened, file, &old);
 	chain_inflight_drain(inflight);
-	__fput_sync(old);
-	r = deny_write_access(file);
+	chain_put_old(&old);
+	r = chain_claim_sealed(&l->opened);
 	if (r) {
 		DMERR("layer %u (%s): open for writing elsewhere", l->id, path);
 		return r;
 	}
-	l->write_denied = true;
 	l->unsealed = false;
 	mtime = chain_inode_mtime(inode);
 	WRITE_ONCE(l->bytes, i_size_read(inode));
 	rec->bytes = cpu_to_le64(l->bytes);
 	rec->mtime_sec = cpu_to_le64(mtime.tv_sec);
 	rec->mtime_nsec = cpu_to_le32(mtime.tv_nsec);
+	rec->head_crc = cpu_to_le32(crc);
 	rec->flags = 0;
+	memset(rec->log, 0, sizeof(rec->log));
 	return 0;
 }
 

@@ -9,9 +9,10 @@
 
 #include "dm-chain-file.h"
 #include "dm-chain-inflight.h"
+#include "dm-chain-open.h"
 
 struct chain_layer_open {
-	struct file *file; /* open for reading; also of a device, for compressed clusters */
+	struct chain_opened opened; /* also of a device, for compressed clusters and the log */
 	struct dm_dev *dev; /* NULL for a file */
 	u64 bytes; /* size when the index was built, and now */
 	u32 dio_offset_align; /* bytes; 0: the file cannot do direct I/O */
@@ -20,7 +21,6 @@ struct chain_layer_open {
 	u8 cluster_shift; /* log2 bytes of the layer's clusters; 0: raw */
 	u8 compression; /* enum chain_compression */
 	bool has_compressed;
-	bool write_denied;
 	bool unsealed; /* active, or frozen: its size may change, and a tool may seal it */
 };
 
@@ -44,7 +44,7 @@ void chain_layers_close(struct chain_layers *ls, struct dm_target *ti);
 
 /*
  * Opens the file or device at @path for writing, as an active layer with @id. Fills in @rec, but
- * for the place of the path. Context and errors as above. chain_layers_add() or chain_layer_drop()
+ * for the place of the path and its log. Context and errors as above. chain_layers_add() or chain_layer_drop()
  * follows.
  */
 struct chain_layer_open *chain_layer_open_active(struct dm_target *ti, const char *path,
@@ -59,8 +59,8 @@ struct chain_layers_old {
 
 /*
  * The frozen layer @l at @path was sealed: exchanges its file for one that is open for reading
- * only, denies write access, and takes down in @rec what it is now. @inflight: entered by whoever
- * may be using l->file. Context: a kernel thread (the last close of the old file must not be put
+ * only, denies write access, and notes in @rec what it is now. @inflight: entered by whoever
+ * may be using l->opened.file. Context: a kernel thread (the last close of the old file must not be put
  * off). Returns 0, or an error (logged); it may be tried again.
  */
 int chain_layer_sealed(struct chain_layer_open *l, const char *path, struct chain_layer *rec,

@@ -161,7 +161,7 @@ static int write_free_list(struct chain_store *s, struct chain_active *a, struct
 	super->free_count = cpu_to_le32(l.count);
 	super->free_crc = cpu_to_le32(chain_crc32c_more(0, l.entry, bytes));
 	if (bytes)
-		r = chain_write_exact(s->cf->file, l.entry, bytes, s->list);
+		r = chain_write_exact(s->cf->opened.file, l.entry, bytes, s->list);
 	kvfree(l.entry);
 	return r;
 }
@@ -178,7 +178,7 @@ static void read_free_list(struct chain_store *s, struct chain_active *a)
 	s->list = le64_to_cpu(super->free_offset);
 	s->list_bytes = max_t(u32, roundup_pow_of_two(count * sizeof(*entry)), SECTOR_SIZE);
 	entry = kvmalloc_array(count, sizeof(*entry), GFP_KERNEL);
-	if (!entry || chain_read_exact(s->cf->file, entry, count * sizeof(*entry), s->list) ||
+	if (!entry || chain_read_exact(s->cf->opened.file, entry, count * sizeof(*entry), s->list) ||
 	    chain_crc32c_more(0, entry, count * sizeof(*entry)) != le32_to_cpu(super->free_crc)) {
 		DMWARN("%s: cannot read its free list: that room is not used again", s->cf->path);
 		goto out;
@@ -214,7 +214,7 @@ static int write_table(struct chain_store *s, struct chain_super *super)
 	s->table = get_place(s, max_t(u32, s->table_bytes, SECTOR_SIZE));
 	super->layer_offset = cpu_to_le64(s->table);
 	super->layer_crc = cpu_to_le32(chain_crc32c_more(0, s->cf->layers, bytes));
-	return chain_write_exact(s->cf->file, s->cf->layers, bytes, s->table);
+	return chain_write_exact(s->cf->opened.file, s->cf->layers, bytes, s->table);
 }
 
 static int write_super(struct chain_store *s, struct chain_super *super)
@@ -225,9 +225,9 @@ static int write_super(struct chain_store *s, struct chain_super *super)
 
 	super->crc = 0;
 	super->crc = cpu_to_le32(chain_crc32c_more(0, super, sizeof(*super)));
-	r = chain_write_exact(s->cf->file, super, sizeof(*super), at);
+	r = chain_write_exact(s->cf->opened.file, super, sizeof(*super), at);
 	if (!r)
-		r = vfs_fsync(s->cf->file, 1);
+		r = vfs_fsync(s->cf->opened.file, 1);
 	if (r)
 		return r;
 	s->cf->copy = copy;
@@ -248,7 +248,7 @@ int chain_store_write(struct chain_store *s, struct chain_index *index, struct c
 		packer_unplace(&s->packer, le64_to_cpu(super->root));
 	s->root_replaced = true;
 	list_for_each_entry(n, &s->packer.nodes, list) {
-		r = chain_write_exact(s->cf->file, n->node, n->bytes, n->offset);
+		r = chain_write_exact(s->cf->opened.file, n->node, n->bytes, n->offset);
 		if (r)
 			goto bad;
 	}
@@ -275,13 +275,13 @@ int chain_store_write(struct chain_store *s, struct chain_index *index, struct c
 	mutex_lock(&a->lock);
 	super->alloc_next = cpu_to_le64(a->next);
 	mutex_unlock(&a->lock);
-	if (i_size_read(s->cf->file->f_mapping->host) < s->end) {
+	if (i_size_read(s->cf->opened.file->f_mapping->host) < s->end) {
 		/* One byte, behind all that was written: what ends in the last sector stays. */
-		r = chain_write_exact(s->cf->file, "", 1, s->end - 1);
+		r = chain_write_exact(s->cf->opened.file, "", 1, s->end - 1);
 		if (r)
 			goto bad;
 	}
-	r = vfs_fsync(s->cf->file, 1);
+	r = vfs_fsync(s->cf->opened.file, 1);
 	if (!r)
 		r = write_super(s, super);
 	if (r)

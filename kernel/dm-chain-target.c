@@ -11,6 +11,7 @@
 
 #include "dm-chain-bio.h"
 #include "dm-chain-compat.h"
+#include "dm-chain-report.h"
 #include "dm-chain-index.h"
 #include "dm-chain-inflate.h"
 #include "dm-chain-io.h"
@@ -223,7 +224,7 @@ static int chain_load(struct chain *c, char **error)
 	bool write = dm_table_get_mode(c->ti->table) & CHAIN_OPEN_WRITE;
 	int r;
 
-	r = chain_file_open(&c->file, c->path, write, error);
+	r = chain_file_open(&c->file, c->ti, c->path, write, error);
 	if (r)
 		return r;
 	if (write != chain_file_active(&c->file)) {
@@ -291,6 +292,8 @@ static int chain_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	c->path = kstrdup(dm_shift_arg(&as), GFP_KERNEL);
 	r = c->path ? 0 : -ENOMEM;
 	if (!r)
+		chain_decode_path(c->path);
+	if (!r)
 		r = chain_bio_init(c);
 	if (r) {
 		ti->error = "Cannot allocate workers and buffers";
@@ -303,7 +306,8 @@ static int chain_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 		goto bad;
 	ti->per_io_data_size = sizeof(struct chain_io);
 	ti->private = c;
-	if (chain_file_active(&c->file)) {
+	c->writable = chain_file_active(&c->file);
+	if (c->writable) {
 		ti->num_flush_bios = 1;
 		ti->num_discard_bios = 1;
 		ti->num_write_zeroes_bios = 1;
@@ -319,7 +323,11 @@ bad:
 
 static void chain_dtr(struct dm_target *ti)
 {
-	chain_free(ti->private);
+	struct chain *c = ti->private;
+
+	if (c->writer)
+		chain_writer_leave(c);
+	chain_free(c);
 }
 
 /* ---- Suspend and resume, of a chain with an active layer ---- */
@@ -353,22 +361,24 @@ static void chain_postsuspend(struct dm_target *ti)
 }
 
 /*
- * Before the first bio. The table may have been loaded while another one was still writing: then
- * all is opened anew.
+ * Before the first bio. The table may have been loaded while another one was still writing, or
+ * another machine may have written since this one was released: then all is opened again. If that
+ * fails the device stays suspended, and the next resume tries it once more.
  */
 static int chain_preresume(struct dm_target *ti)
 {
 	struct chain *c = ti->private;
 	char *error = "";
-	int r = 0;
+	int r;
 
-	if (!chain_file_active(&c->file))
+	if (!c->writable)
 		return 0;
 	mutex_lock(&c->control);
-	r = chain_file_changed(&c->file);
+	r = !c->index || c->released ? 1 : chain_file_changed(&c->file);
 	if (r > 0) {
 		if (c->writer)
-			DMINFO("%s: changed while it was suspended: opening it anew", c->path);
+			DMINFO("%s: changed while it was suspended: opening it again", c->path);
+		c->released = false;
 		chain_unload(c);
 		r = chain_load(c, &error);
 	}
@@ -390,6 +400,20 @@ static void chain_resume(struct dm_target *ti)
 
 /* ---- Messages ---- */
 
+/* The device is suspended, and another machine may have the chain until it is resumed. */
+static int chain_release(struct chain *c)
+{
+	int r;
+
+	if (!dm_suspended(c->ti)) {
+		DMERR("%s: it is not suspended: suspend the device before releasing it", c->path);
+		return -EBUSY;
+	}
+	r = chain_writer_leave(c);
+	c->released = !r;
+	return r;
+}
+
 static int chain_message(struct dm_target *ti, unsigned int argc, char **argv, char *result,
 			 unsigned int maxlen)
 {
@@ -399,11 +423,15 @@ static int chain_message(struct dm_target *ti, unsigned int argc, char **argv, c
 	int r = -EINVAL;
 
 	mutex_lock(&c->control);
-	if (!c->writer) {
-		DMERR("%s: it is read-only: no messages", c->path);
+	if (argc == 1 && !strcasecmp(argv[0], "layers")) {
+		r = chain_report_layers(c, result, maxlen);
+	} else if (!c->writer) {
+		DMERR("%s: it is read-only: no such message", c->path);
 		r = -EROFS;
+	} else if (argc == 1 && !strcasecmp(argv[0], "release")) {
+		r = chain_release(c);
 	} else if (dm_suspended(ti)) {
-		DMERR("%s: it is suspended: no messages", c->path);
+		DMERR("%s: it is suspended: no such message", c->path);
 		r = -EBUSY;
 	} else if (argc == 1 && !strcasecmp(argv[0], "commit")) {
 		r = chain_writer_commit(c, true);
@@ -421,75 +449,7 @@ static int chain_message(struct dm_target *ti, unsigned int argc, char **argv, c
 	return r;
 }
 
-/* ---- Status and limits ---- */
-
-static unsigned int chain_depth(const struct chain *c)
-{
-	u32 count = le32_to_cpu(c->file.super->layer_count), i, depth = 0;
-
-	for (i = 0; i < count; i++)
-		if (le16_to_cpu(c->file.layers[i].owner) == CHAIN_NO_LAYER)
-			depth++;
-	return depth;
-}
-
-static void chain_emit_options(const struct chain_options *o, char *result, unsigned int maxlen,
-			       unsigned int *size)
-{
-	unsigned int sz = *size;
-	unsigned int n = 2 * (o->index_cache_given + o->replay_given + o->low_water_given) +
-			 o->write.error_if_no_space;
-
-	if (n)
-		DMEMIT(" %u", n);
-	if (o->index_cache_given)
-		DMEMIT(" index_cache %llu", o->index_cache);
-	if (o->replay_given)
-		DMEMIT(" replay %llu", o->write.replay);
-	if (o->low_water_given)
-		DMEMIT(" low_water %llu", o->write.low_water);
-	if (o->write.error_if_no_space)
-		DMEMIT(" error_if_no_space");
-	*size = sz;
-}
-
-static void chain_status(struct dm_target *ti, status_type_t type, unsigned int status_flags,
-			 char *result, unsigned int maxlen)
-{
-	struct chain *c = ti->private;
-	const struct chain_geometry *g = &c->file.geometry;
-	struct chain_writer_stats w = { .mode = "ro" };
-	struct chain_index_stats stats;
-	unsigned int sz = 0;
-
-	switch (type) {
-	case STATUSTYPE_INFO:
-		mutex_lock(&c->control);
-		if (c->writer)
-			chain_writer_stats(c, &w);
-		chain_index_stats(c->index, &stats);
-		DMEMIT("%u %u %u ", 1u << (g->cluster_shift - SECTOR_SHIFT),
-		       1u << (g->subblock_shift - SECTOR_SHIFT), chain_depth(c));
-		if (c->writer)
-			DMEMIT("%u", w.active_id);
-		else
-			DMEMIT("-");
-		DMEMIT(" %s %s %llu/%llu %llu %llu %llu/%llu %llu %llu %llu %llu %llu", w.mode,
-		       w.needs_check ? "needs_check" : "-", stats.resident, stats.nodes,
-		       stats.bytes, stats.limit, stats.clusters, g->clusters, w.commits,
-		       w.log_bytes, stats.hits, stats.misses, chain_inflate_reads(c->inflate));
-		mutex_unlock(&c->control);
-		break;
-	case STATUSTYPE_TABLE:
-		DMEMIT("%s", c->path);
-		chain_emit_options(&c->options, result, maxlen, &sz);
-		break;
-	case STATUSTYPE_IMA:
-		DMEMIT_TARGET_NAME_VERSION(ti->type);
-		DMEMIT(",chain_file=%s;", c->path);
-		break;
-	}
-}
+/* ---- Limits ---- */
 
 static int chain_iterate_devices(struct dm_target *ti, iterate_devices_callout_fn fn, void *data)
 {
@@ -517,7 +477,7 @@ static void chain_io_hints(struct dm_target *ti, struct queue_limits *limits)
 			limits->dma_alignment = max_t(unsigned int, limits->dma_alignment,
 						      c->layers.layer[i]->dio_mem_align - 1);
 	limits->io_opt = 1u << c->file.geometry.cluster_shift;
-	if (!chain_file_active(&c->file))
+	if (!c->writable)
 		return;
 	/* A first write of less copies the rest of the unit. */
 	limits->physical_block_size = max_t(unsigned int, limits->physical_block_size,

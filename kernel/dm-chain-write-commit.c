@@ -68,7 +68,7 @@ static void release_freed(struct chain_writer *w, struct txn *t)
 				blkdev_issue_discard(l->dev->bdev, t->freed[i] >> SECTOR_SHIFT,
 						     cluster >> SECTOR_SHIFT, GFP_NOIO);
 		} else {
-			vfs_fallocate(l->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			vfs_fallocate(l->opened.file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 				      t->freed[i], cluster);
 		}
 		chain_active_put(w->active, t->freed[i]);
@@ -104,6 +104,22 @@ static void write_back(struct chain_writer *w)
 }
 
 /*
+ * Whether nobody else has taken, truncated or overwritten the active layer. Of a chain that another
+ * machine has taken nothing is written any more, not even that it needs a check.
+ */
+static bool still_ours(struct chain_writer *w)
+{
+	int r = chain_owner_verify(w->active, w->chain->file.path);
+
+	if (!r)
+		return true;
+	if (r == -EBUSY)
+		w->told = true;
+	chain_writer_degrade(w, MODE_RO, "the active layer was changed by somebody else", r);
+	return false;
+}
+
+/*
  * Makes @t durable, with a block of type @last behind its records, and completes who waits for it.
  * By the commit work, or by who holds the writer.
  */
@@ -113,7 +129,7 @@ static int commit(struct chain_writer *w, struct txn *t, enum chain_log_type las
 	struct chain_active *a = w->active;
 	int r = -EIO;
 
-	if (w->mode == MODE_RW) {
+	if (w->mode == MODE_RW && still_ours(w)) {
 		if (t->count || last)
 			r = chain_log_append(a, t->record, t->count, last, body, bytes);
 		else
@@ -224,7 +240,10 @@ int chain_commit_held(struct chain_writer *w, bool store, enum chain_log_type la
 		      const void *body, u32 bytes)
 {
 	unsigned int noio = memalloc_noio_save();
-	int r = commit(w, close_txn(w, store), last, body, bytes);
+	int r;
+
+	chain_owner_look(w->active);
+	r = commit(w, close_txn(w, store), last, body, bytes);
 
 	memalloc_noio_restore(noio);
 	if (!r)

@@ -70,11 +70,15 @@ int chain_new_layer_open(struct chain *c, const char *path, struct chain_new_lay
 		n->active = NULL;
 		goto bad;
 	}
+	memcpy(n->rec.log, n->active->uuid, sizeof(n->rec.log));
 	if (!chain_unit_fits(c, n->active, path)) {
 		*error = "The new layer was made for another chain";
 		r = -EINVAL;
 		goto bad;
 	}
+	r = chain_owner_allows(n->active, path, error);
+	if (r)
+		goto bad;
 	return 0;
 
 bad:
@@ -112,6 +116,7 @@ void chain_new_layer_switch(struct chain_writer *w, struct chain_new_layer *n)
 	w->unit_shift = w->active->geometry.unit_shift;
 	w->no_space = false;
 	w->replay_from = 0;
+	chain_claim_frozen(&frozen->layer->opened);
 	chain_active_close(frozen);
 }
 
@@ -129,7 +134,7 @@ static int check_unused(struct chain *c, struct chain_active *a, const char *pat
 		      c->file.geometry.sectors);
 		return -EINVAL;
 	}
-	r = chain_read_exact(a->layer->file, b, sizeof(*b), a->log.next);
+	r = chain_read_exact(a->layer->opened.file, b, sizeof(*b), a->log.next);
 	if (r)
 		return r;
 	if (chain_check_log_block(&a->geometry, b, 1, 0, &fault) || fault.what) {
@@ -186,6 +191,8 @@ int chain_writer_snapshot(struct chain *c, const char *path)
 		DMERR("snapshot %s: %s", path, error);
 	else
 		r = check_unused(c, n.active, path);
+	if (!r)
+		r = chain_owner_take(n.active, c->file.super->uuid, c->ti);
 	if (!r) {
 		chain_writer_hold(w);
 		if (w->packed_waits) {

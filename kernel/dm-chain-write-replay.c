@@ -5,6 +5,7 @@
 
 #include "dm-chain-writer.h"
 
+#include <linux/namei.h>
 #include <linux/slab.h>
 
 struct replay {
@@ -81,6 +82,56 @@ static int replay_block(void *data, const struct chain_log_block *b)
 	}
 }
 
+/* The path of the layer, with the last part of it that of @name. Returns NULL without memory. */
+static char *beside(const struct chain *c, const struct chain_layer_open *l, const char *name)
+{
+	const char *last = strrchr(name, '/') + 1, *path = "/";
+	unsigned int i;
+
+	for (i = 0; i < c->layers.count; i++)
+		if (c->layers.layer[i] == l)
+			path = c->file.strings + le32_to_cpu(c->file.layers[i].path_offset);
+	return kasprintf(GFP_KERNEL, "%.*s/%s", (int)(strrchr(path, '/') - path), path, last);
+}
+
+/*
+ * Opens the layer that took over from the one whose log was read. Beside that one first: in a
+ * folder that was copied or moved the recorded name leads to somebody else's. Its path goes to
+ * *@path, to be freed.
+ */
+static int open_successor(struct replay *rp, struct chain_new_layer *n, char **path, char **error)
+{
+	char *recorded = kstrndup(rp->close.path, le16_to_cpu(rp->close.path_bytes), GFP_KERNEL);
+	struct chain *c = rp->chain;
+	struct path exists;
+	int r = -ENOMEM;
+
+	memset(n, 0, sizeof(*n));
+	*path = recorded ? beside(c, rp->active->layer, recorded) : NULL;
+	if (!*path)
+		goto out;
+	if (strcmp(*path, recorded)) {
+		r = kern_path(*path, LOOKUP_FOLLOW, &exists);
+		if (!r) {
+			path_put(&exists);
+			r = chain_new_layer_open(c, *path, n, error);
+		}
+		if (!r && !memcmp(n->active->uuid, rp->close.uuid, sizeof(rp->close.uuid)))
+			goto out;
+		chain_new_layer_drop(c, n);
+		swap(*path, recorded);
+	}
+	r = chain_new_layer_open(c, *path, n, error);
+	if (!r && memcmp(n->active->uuid, rp->close.uuid, sizeof(rp->close.uuid))) {
+		DMERR("%s: another layer than the one that the log names", *path);
+		*error = "The layer that follows is another one";
+		r = -ESTALE;
+	}
+out:
+	kfree(recorded);
+	return r;
+}
+
 int chain_writer_replay(struct chain_writer *w, char **error)
 {
 	struct chain *c = w->chain;
@@ -102,13 +153,7 @@ int chain_writer_replay(struct chain_writer *w, char **error)
 		blocks += w->active->log.sequence - sequence;
 		if (r || !rp->closed)
 			break;
-		path = kstrndup(rp->close.path, le16_to_cpu(rp->close.path_bytes), GFP_KERNEL);
-		r = path ? chain_new_layer_open(c, path, &n, error) : -ENOMEM;
-		if (!r && memcmp(n.active->uuid, rp->close.uuid, sizeof(rp->close.uuid))) {
-			DMERR("%s: another layer than the one that the log names", path);
-			*error = "The layer that follows is another one";
-			r = -ESTALE;
-		}
+		r = open_successor(rp, &n, &path, error);
 		if (!r)
 			r = chain_new_layer_install(c, &n, path);
 		kfree(path);

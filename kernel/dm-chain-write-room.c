@@ -35,7 +35,7 @@ static void grow_worker(struct work_struct *work)
 		w->grow_result = chain_log_has_room(w->active) ? 0 : -ENOSPC;
 	}
 	if (!w->active->fixed && w->options.low_water &&
-	    !vfs_statfs(&w->active->layer->file->f_path, &st))
+	    !vfs_statfs(&w->active->layer->opened.file->f_path, &st))
 		note_low_water(w, (u64)st.f_bavail * st.f_bsize < w->options.low_water);
 	memalloc_noio_restore(noio);
 	atomic_set(&w->grow_over, 1);

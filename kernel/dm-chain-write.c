@@ -23,6 +23,25 @@ static int init_parts(struct chain_writer *w)
 	return w->wq && w->commit_wq ? 0 : -ENOMEM;
 }
 
+/* Whether the active layer has the log that the layer table notes. */
+static bool is_the_recorded(const struct chain *c, const struct chain_active *a)
+{
+	static const u8 not_noted[8];
+	unsigned int i;
+
+	for (i = 0; i < c->layers.count; i++) {
+		const u8 *log = c->file.layers[i].log;
+
+		if (c->layers.layer[i] != a->layer || !memcmp(log, not_noted, sizeof(not_noted)) ||
+		    !memcmp(log, a->uuid, sizeof(not_noted)))
+			continue;
+		DMERR("%s: the log of its active layer is %*phN, expected %*phN: recover the chain",
+		      c->file.path, 8, a->uuid, 8, log);
+		return false;
+	}
+	return true;
+}
+
 int chain_writer_open(struct chain *c, const struct chain_write_options *o, char **error)
 {
 	const struct chain_super *super = c->file.super;
@@ -68,6 +87,14 @@ int chain_writer_open(struct chain *c, const struct chain_write_options *o, char
 		r = -EINVAL;
 		goto bad;
 	}
+	if (!is_the_recorded(c, a)) {
+		*error = "The active layer is another one than when the index was built";
+		r = -ESTALE;
+		goto bad;
+	}
+	r = chain_owner_allows(a, c->file.path, error);
+	if (r)
+		goto bad;
 	w->unit_shift = a->geometry.unit_shift;
 	w->store = chain_store_open(&c->file, a);
 	if (!w->store) {
@@ -77,11 +104,24 @@ int chain_writer_open(struct chain *c, const struct chain_write_options *o, char
 	r = chain_writer_replay(w, error);
 	if (r)
 		goto bad;
+	*error = "Cannot write the owner of the active layer";
+	r = chain_owner_take(w->active, super->uuid, c->ti);
+	if (r)
+		goto bad;
 	return 0;
 
 bad:
 	chain_writer_close(c);
 	return r;
+}
+
+int chain_writer_leave(struct chain *c)
+{
+	struct chain_active *a = c->writer->active;
+
+	if (c->writer->mode != MODE_RW)
+		return -EROFS;
+	return chain_claimed_twice(&a->layer->opened) ? 0 : chain_owner_release(a);
 }
 
 void chain_writer_close(struct chain *c)
@@ -114,7 +154,11 @@ void chain_writer_stats(struct chain *c, struct chain_writer_stats *s)
 	static const char *const mode_names[] = { "rw", "ro", "fail" };
 	struct chain_writer *w = c->writer;
 
-	s->mode = w->mode == MODE_RW && w->no_space ? "out_of_space" : mode_names[w->mode];
+	s->mode = mode_names[w->mode];
+	if (c->released)
+		s->mode = "released";
+	else if (w->mode == MODE_RW && w->no_space)
+		s->mode = "out_of_space";
 	s->needs_check = w->needs_check;
 	s->commits = w->commits;
 	s->log_bytes = w->active->log_blocks * CHAIN_LOG_BLOCK;

@@ -39,6 +39,11 @@ void chain_writer_presuspend(struct chain *c, bool requeue);
 /* All bios are done: makes everything durable and writes the index back. Returns 0 or an error. */
 int chain_writer_stop(struct chain *c);
 void chain_writer_resume(struct chain *c);
+/*
+ * After chain_writer_stop(), or with the device gone: the active layer has no owner any more, unless
+ * another table of the same device goes on. Returns 0 or an error.
+ */
+int chain_writer_leave(struct chain *c);
 
 /* Makes all that was completed so far durable. Waits. */
 int chain_writer_commit(struct chain *c, bool store);

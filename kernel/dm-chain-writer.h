@@ -24,6 +24,7 @@
 #include "dm-chain-active.h"
 #include "dm-chain-bio.h"
 #include "dm-chain-index.h"
+#include "dm-chain-owner.h"
 #include "dm-chain-store.h"
 #include "dm-chain-write.h"
 

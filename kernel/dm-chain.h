@@ -46,6 +46,8 @@ struct chain {
 	struct chain_file file;
 	char *path; /* of the chain file */
 	struct chain_options options;
+	bool writable; /* the chain has an active layer, also if it is not open now */
+	bool released; /* while suspended: another machine may have written since */
 	bool layers_changed; /* the layer table in the chain file is not up to date */
 	struct mutex control; /* writable: messages, status, suspend and resume */
 	struct llist_head __percpu *pending; /* of struct chain_io; see chain_io_queue() */

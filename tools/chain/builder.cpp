@@ -51,7 +51,7 @@ public:
         work(true);
         for (auto& t : others) t.join();
         if (error_) std::rethrow_exception(error_);
-        return writer_.finish(active ? &*active : nullptr);
+        return writer_.finish(active ? &*active : nullptr, options_.replace);
     }
 
 private:

@@ -12,18 +12,18 @@ namespace dmchain::chain {
 
 namespace {
 
-// How to build anew what is wrong.
-const char* remedy(const chain_super* s) {
-    return s && chain_le16(s->active) != CHAIN_NO_LAYER ? "'dmchain recover'" : "'dmchain create' or 'dmchain table'";
-}
-
 // @base: byte of the file at which the structure that was checked begins. @super: nullptr: none is sound.
 Error fault_error(const File& file, const chain_super* super, std::uint64_t base, const chain_fault& f) {
-    return damaged("{}: at byte {}: {} is {}, expected {}{}{}: build it anew with {}", escaped(file.path()), base + f.at, f.what,
+    return damaged("{}: at byte {}: {} is {}, expected {}{}{}: rebuild it with {}", escaped(file.path()), base + f.at, f.what,
                    f.found, f.bound, *f.bound ? " " : "", f.expected, remedy(super));
 }
 
 }  // namespace
+
+const char* remedy(const chain_super* s) {
+    if (!s) return "'dmchain recover' of the layer that was active last, or, if it was only read, 'dmchain index'";
+    return chain_le16(s->active) != CHAIN_NO_LAYER ? "'dmchain recover'" : "'dmchain create' or 'dmchain index'";
+}
 
 // Either copy of the superblock may be torn.
 bool is_chain_file(const File& file) {
@@ -62,12 +62,12 @@ ChainFile::ChainFile(File file) : file_(std::move(file)) {
         // A layer that is not sealed grows, its record does not follow.
         const bool grows = chain_le32(l.flags) & CHAIN_LAYER_UNSEALED;
         if (std::exchange(layer_bytes_[id], grows ? ~std::uint64_t{0} >> 1 : chain_le64(l.bytes)))
-            throw damaged("{}: layer id {} is given twice: build it anew with {}", escaped(file_.path()), id, remedy(&super_));
+            throw damaged("{}: layer id {} is given twice: rebuild it with {}", escaped(file_.path()), id, remedy(&super_));
     }
     if (const std::uint16_t id = chain_le16(super_.active); id != CHAIN_NO_LAYER) {
         const chain_layer* l = active();
         if (!l || !(chain_le32(l->flags) & CHAIN_LAYER_UNSEALED))
-            throw damaged("{}: at byte {}: active layer is {}, expected {}: build it anew with 'dmchain recover'",
+            throw damaged("{}: at byte {}: active layer is {}, expected {}: rebuild it with 'dmchain recover'",
                           escaped(file_.path()), super_at_ + offsetof(chain_super, active), id,
                           l ? "one that is not sealed" : "one of the layer table");
     }
@@ -83,6 +83,8 @@ ChainFile::ChainFile(File file) : file_(std::move(file)) {
 std::string ChainFile::path(const chain_layer& layer) const {
     return strings_.substr(chain_le32(layer.path_offset), chain_le16(layer.path_bytes));
 }
+
+std::string ChainFile::home() const { return strings_.substr(chain_le32(super_.home_offset), chain_le16(super_.home_bytes)); }
 
 const chain_layer* ChainFile::active() const {
     for (const auto& l : layers_)
@@ -119,40 +121,6 @@ void ChainFile::verify_index() const {
     if (!chain_check_entry(&geometry_, &none, root, offsetof(chain_super, root), false, &fault))
         throw fault_error(file_, &super_, super_at_, fault);
     walk(root, CHAIN_LEVELS - 1, 0);
-}
-
-void ChainFile::verify_layers() const {
-    for (const auto& l : layers_) {
-        const std::string name = path(l);
-        const Identity who = identity_of(name);
-        const char* what = nullptr;
-        std::string found, expected;
-        const auto differs = [&](const char* of, std::uint64_t is, std::uint64_t was) {
-            if (what || is == was) return;
-            what = of;
-            found = std::to_string(is);
-            expected = std::to_string(was);
-        };
-        differs("block device (1) or file (0)", who.block_device, l.type == CHAIN_LAYER_DEVICE);
-        const bool sealed = !(chain_le32(l.flags) & CHAIN_LAYER_UNSEALED);
-        if (sealed) differs("size", who.bytes, chain_le64(l.bytes));
-        if (!who.block_device) differs("inode", who.inode, chain_le64(l.inode));
-        if (!who.block_device && sealed) {
-            differs("time of modification", static_cast<std::uint64_t>(who.mtime_sec), chain_le64(l.mtime_sec));
-            differs("time of modification, nanoseconds", who.mtime_nsec, chain_le32(l.mtime_nsec));
-        }
-        if (!what && sealed && chain_le32(l.flags) & CHAIN_LAYER_HAS_HEAD_CRC) {
-            std::array<std::byte, 4096> head{};
-            const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(head.size(), who.bytes));
-            File{name}.read(head.data(), n, 0);
-            differs("checksum of its beginning", chain_crc32c_more(0, head.data(), n), chain_le32(l.head_crc));
-        }
-        if (what)
-            throw failed(
-                "{}: {} is {}, the chain file {} was built from {}: if the layer is right, build the "
-                "chain file anew with {}",
-                escaped(name), what, found, escaped(file_.path()), expected, remedy(&super_));
-    }
 }
 
 }  // namespace dmchain::chain

@@ -20,18 +20,16 @@ public:
     const File& file() const { return file_; }
     const chain_super& super() const { return super_; }                 // the copy that counts
     const std::vector<chain_layer>& layers() const { return layers_; }  // base first
-    std::string path(const chain_layer& layer) const;
+    std::string path(const chain_layer& layer) const;  // as it was when the index was built; see places.hpp
+    // Its own absolute path when it was built, or "": not noted.
+    std::string home() const;
+    std::uint64_t super_at() const { return super_at_; }  // byte of the copy that counts
     // nullptr: it has none. It is flagged UNSEALED.
     const chain_layer* active() const;
     std::uint64_t sectors() const { return geometry_.sectors; }
 
     // Reads and checks every node of the index; throws damaged() for the first that is wrong.
     void verify_index() const;
-
-    // Compares every layer with the file that has its path now: size, inode, time of modification, first bytes
-    // of a device; of a layer that is not sealed the inode alone. Throws failed() for the first that is missing or
-    // another. The target does the same at load, but can only log it.
-    void verify_layers() const;
 
 private:
     void walk(std::uint64_t entry, unsigned level, std::uint64_t first) const;
@@ -44,6 +42,9 @@ private:
     std::vector<std::uint64_t> layer_bytes_;
     chain_geometry geometry_{};
 };
+
+// How to rebuild a chain file that has the superblock @s (nullptr: neither copy is sound).
+const char* remedy(const chain_super* s);
 
 // Whether the file begins like a chain file.
 bool is_chain_file(const File& file);

@@ -9,9 +9,17 @@
 #include <cstring>
 
 #include "io/error.hpp"
+#include "io/lasting.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::chain {
+
+std::uint32_t head_crc(const File& file) {
+    std::array<std::byte, 4096> head{};
+    const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(head.size(), file.size()));
+    file.read(head.data(), n, 0);
+    return chain_crc32c_more(0, head.data(), n);
+}
 
 LayerTable::LayerTable(const qcow2::Chain& chain) {
     for (const auto& layer : chain.layers()) {
@@ -26,8 +34,6 @@ void LayerTable::add(const File& file, const qcow2::Layer& layer, std::uint16_t 
     if (records.size() == CHAIN_MAX_LAYERS)
         throw failed("{}: the chain has more than {} files, which is what a chain file can hold", escaped(file.path()),
                      CHAIN_MAX_LAYERS);
-    if (file.path().size() > CHAIN_MAX_PATH)
-        throw failed("{}: path of {} bytes: at most {} are possible", escaped(file.path()), file.path().size(), CHAIN_MAX_PATH);
     const Identity& who = file.identity();
     const bool image = owner == CHAIN_NO_LAYER && layer.format() == qcow2::Format::qcow2;
     chain_layer r{};
@@ -39,23 +45,36 @@ void LayerTable::add(const File& file, const qcow2::Layer& layer, std::uint16_t 
     r.owner = htole16(owner);
     r.bytes = htole64(who.bytes);
     const bool unsealed = image && layer.image()->log();
-    if (unsealed) r.flags = htole32(CHAIN_LAYER_UNSEALED);
-    if (who.block_device && !unsealed) {
+    if (unsealed) {
+        r.flags = htole32(CHAIN_LAYER_UNSEALED);
+        std::memcpy(r.log, layer.image()->log()->id().data(), sizeof r.log);
+    } else {
+        r.head_crc = htole32(head_crc(file));
         // A device has no time of modification: its first bytes stand for it.
-        std::array<std::byte, 4096> head{};
-        const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(head.size(), who.bytes));
-        file.read(head.data(), n, 0);
-        r.head_crc = htole32(chain_crc32c_more(0, head.data(), n));
-        r.flags = htole32(CHAIN_LAYER_HAS_HEAD_CRC);
-    } else if (!who.block_device) {
+        if (who.block_device) r.flags = htole32(CHAIN_LAYER_HAS_HEAD_CRC);
+    }
+    if (!who.block_device) {
         r.inode = htole64(who.inode);
         r.mtime_sec = htole64(static_cast<std::uint64_t>(who.mtime_sec));
         r.mtime_nsec = htole32(who.mtime_nsec);
     }
-    r.path_offset = htole32(static_cast<std::uint32_t>(strings.size()));
-    r.path_bytes = htole16(static_cast<std::uint16_t>(file.path().size()));
-    strings.append(file.path()).push_back('\0');
+    name(r, lasting_name(file.name()));
     records.push_back(r);
+}
+
+void LayerTable::name(chain_layer& r, const std::string& path) {
+    if (path.size() > CHAIN_MAX_PATH)
+        throw failed("{}: path of {} bytes: at most {} are possible", escaped(path), path.size(), CHAIN_MAX_PATH);
+    r.path_offset = htole32(static_cast<std::uint32_t>(strings.size()));
+    r.path_bytes = htole16(static_cast<std::uint16_t>(path.size()));
+    strings.append(path).push_back('\0');
+}
+
+void LayerTable::name_home(const std::string& path) {
+    chain_layer r{};
+    name(r, path);
+    home = le32toh(r.path_offset);
+    home_bytes = le16toh(r.path_bytes);
 }
 
 std::vector<std::byte> LayerTable::bytes() const {

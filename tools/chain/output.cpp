@@ -2,6 +2,7 @@
 #include "chain/output.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -26,6 +27,12 @@ Output::~Output() {
     }
 }
 
+std::uint64_t Output::inode() const {
+    struct stat st {};
+    if (::fstat(fd_, &st) != 0) throw failed("{}: cannot stat: {}", escaped(temporary_), std::strerror(errno));
+    return st.st_ino;
+}
+
 void Output::write(const void* data, std::size_t bytes, std::uint64_t offset) {
     const char* p = static_cast<const char*>(data);
     while (bytes) {
@@ -43,9 +50,9 @@ void Output::sync() {
     if (::fsync(fd_)) throw failed("{}: cannot sync: {}", escaped(temporary_), std::strerror(errno));
 }
 
-void Output::commit() {
+void Output::commit(bool replace) {
     sync();
-    if (::rename(temporary_.c_str(), path_.c_str()))
+    if (::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, path_.c_str(), replace ? 0 : RENAME_NOREPLACE) != 0)
         throw failed("{}: cannot rename to {}: {}", escaped(temporary_), escaped(path_), std::strerror(errno));
     ::close(fd_);
     fd_ = -1;

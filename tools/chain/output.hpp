@@ -15,12 +15,14 @@ public:
     Output(const Output&) = delete;
     Output& operator=(const Output&) = delete;
 
+    // Its number stays when it gets its name.
+    std::uint64_t inode() const;
     // Any thread.
     void write(const void* data, std::size_t bytes, std::uint64_t offset);
     // Makes what was written durable.
     void sync();
-    // sync(), then the name, then the folder.
-    void commit();
+    // sync(), then the name, then the folder. Throws failed() if something has the name and is not to be @replaced.
+    void commit(bool replace);
 
 private:
     std::string path_;

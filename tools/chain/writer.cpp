@@ -10,6 +10,7 @@
 #include "chain/format.hpp"
 #include "chain/nodes.hpp"
 #include "io/error.hpp"
+#include "io/lasting.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::chain {
@@ -32,6 +33,7 @@ Writer::Writer(const std::string& path, const Geometry& geometry, LayerTable& la
         std::uint64_t{CHAIN_MAX_ROOT} << (2 * CHAIN_FANOUT_SHIFT + geometry.cluster_shift), CHAIN_MAX_SECTORS << 9);
     if (geometry_.bytes > most)
         throw failed("{}: virtual size {}: at most {} is possible", escaped(path), human_size(geometry_.bytes), human_size(most));
+    layers_.name_home(absolute_name(path));
     leaf_.resize((geometry_.clusters() + CHAIN_FANOUT - 1) >> CHAIN_FANOUT_SHIFT);
     next_ = sectors_up(layers_at + layers_.bytes().size());
 }
@@ -119,7 +121,7 @@ std::uint64_t Writer::add_upper() {
     return add_level(2, middle, middle.size())[0];
 }
 
-BuildResult Writer::finish(const ActiveState* active) {
+BuildResult Writer::finish(const ActiveState* active, bool replace) {
     const std::uint64_t root = add_upper();
     for (std::size_t i = 0; i < layers_.records.size(); i++)
         if (compressed_[i + 1]) layers_.records[i].flags |= htole32(CHAIN_LAYER_HAS_COMPRESSED);
@@ -149,6 +151,9 @@ BuildResult Writer::finish(const ActiveState* active) {
         for (const chain_layer& l : layers_.records) next_id = std::max(next_id, le16toh(l.id) + 1u);
         s.next_id = htole32(next_id);
     }
+    s.self_inode = htole64(out_.inode());
+    s.home_offset = htole32(layers_.home);
+    s.home_bytes = htole16(layers_.home_bytes);
     s.layer_count = htole32(static_cast<std::uint32_t>(layers_.records.size()));
     s.layer_offset = htole64(layers_at);
     s.string_bytes = htole32(static_cast<std::uint32_t>(layers_.strings.size()));
@@ -159,7 +164,7 @@ BuildResult Writer::finish(const ActiveState* active) {
     s.clusters = htole64(clusters_);
     s.crc = htole32(chain_crc32c_more(0, &s, sizeof s));
     out_.write(&s, sizeof s, 0);
-    out_.commit();
+    out_.commit(replace);
     return {geometry_.bytes >> 9, nodes_, clusters_, next_};
 }
 

@@ -32,7 +32,7 @@ public:
     // Writes the leaves of a settled window in one piece. @buffer: the calling thread's, kept from call to call.
     void add(const Window& window, std::vector<std::byte>& buffer);
     // After all windows. The file is durable and has its name when this returns. @active: nullptr: none.
-    BuildResult finish(const ActiveState* active = nullptr);
+    BuildResult finish(const ActiveState* active = nullptr, bool replace = true);
 
 private:
     void note_compressed(const Window& window, std::uint64_t entry);

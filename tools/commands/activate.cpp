@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // dmchain activate: a device from a chain file that is there already.
-#include <filesystem>
 #include <memory>
 
-#include "commands/open_chain.hpp"
-#include "dm/device.hpp"
-#include "io/text.hpp"
+#include "commands/made.hpp"
+#include "commands/options.hpp"
+#include "commands/registry.hpp"
 
 namespace dmchain::commands {
 
@@ -14,28 +13,34 @@ namespace {
 struct Options {
     std::string chain_file;
     std::string name;
-    std::optional<std::uint64_t> index_cache;
+    device::StartOptions start;
+    dm::TableOptions table;
     bool json = false;
 };
 
 void run(const Options& o) {
-    const std::string name = o.name.empty() ? std::filesystem::path(o.chain_file).stem().string() : o.name;
+    const std::string name = o.name.empty() ? device::default_name(o.chain_file) : o.name;
     dm::check_name(name);
-    if (dm::exists(name))
-        throw failed("{}: there is such a device already: 'dmchain remove' it, or choose another name", escaped(name));
-    create_device(name, open_for_device(o.chain_file), o.index_cache, o.json);
+    const chain::ChainFile looked{File(o.chain_file)};  // what is wrong with it comes first
+    check_device_name(name);
+    const chain::ChainFile file = device::open_for_device(o.chain_file, o.start);
+    device::start(name, file, o.table);
+    say_made(name, file, o.json);
 }
 
 }  // namespace
 
-void add_activate(CLI::App& app, Exit&) {
+CLI::App* add_activate(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
     CLI::App* c = app.add_subcommand("activate", "Make a device of a chain file, if its layers are still what they were");
     c->add_option("CHAIN", o->chain_file, "The chain file")->required();
     c->add_option("NAME", o->name, "Name of the device (default: CHAIN's name without .chain)");
-    add_cache_option(*c, o->index_cache);
+    add_which_option(*c, o->start.which);
+    add_take_over_option(*c, o->start.take_over);
+    add_table_options(*c, o->table);
     c->add_flag("--json", o->json, "Print JSON");
     c->callback([o] { run(*o); });
+    return c;
 }
 
 }  // namespace dmchain::commands

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "commands/print_json.hpp"
+#include "commands/options.hpp"
 #include "commands/registry.hpp"
 #include "io/progress.hpp"
 #include "io/text.hpp"
@@ -118,13 +119,14 @@ Exit check(const ImageOptions& options, bool json) {
 
 }  // namespace
 
-void add_check(CLI::App& app, Exit& status) {
+CLI::App* add_check(CLI::App& app, Exit& status) {
     CLI::App* command = app.add_subcommand("check", "Find everything that is wrong with the images of a chain");
     auto options = std::make_shared<ImageOptions>();
     auto json = std::make_shared<bool>(false);
     add_image_options(*command, *options);
     command->add_flag("--json", *json, "Print the result as JSON");
     command->callback([options, json, &status] { status = check(*options, *json); });
+    return command;
 }
 
 }  // namespace dmchain::commands

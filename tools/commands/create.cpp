@@ -7,10 +7,12 @@
 #include <nlohmann/json.hpp>
 
 #include "chain/builder.hpp"
-#include "commands/layers.hpp"
-#include "commands/open_chain.hpp"
+#include "commands/made.hpp"
+#include "commands/options.hpp"
 #include "commands/print_json.hpp"
-#include "dm/device.hpp"
+#include "commands/registry.hpp"
+#include "device/layer.hpp"
+#include "io/lasting.hpp"
 #include "io/text.hpp"
 #include "qcow2/active.hpp"
 #include "qcow2/unseal.hpp"
@@ -26,7 +28,7 @@ struct Options {
     ImageOptions image;
     std::string chain_file;
     std::string layer;
-    std::optional<std::uint64_t> index_cache;
+    dm::TableOptions table;
     bool read_only = false;
     bool in_place = false;
     bool dry_run = false;
@@ -41,10 +43,10 @@ void say_what_would_be_done(const Options& o, const std::string& path, const std
     if (o.json) {
         const nlohmann::json out = {{"dry_run", true},
                                     {"device", "/dev/mapper/" + o.name},
-                                    {"chain_file", std::filesystem::absolute(path).string()},
+                                    {"chain_file", path},
                                     {"bytes", chain.virtual_size()},
                                     {"files", files},
-                                    {"active", layer.empty() ? nlohmann::json(nullptr) : nlohmann::json(layer)}};
+                                    {"active_layer", layer.empty() ? nlohmann::json(nullptr) : nlohmann::json(layer)}};
         print_json(out);
     } else {
         if (o.in_place)
@@ -61,33 +63,40 @@ std::string layer_of(const Options& o) {
     if (o.layer.empty() && File(o.image.image).identity().block_device)
         throw Error(Exit::usage, "create: IMAGE is a block device: name the new layer with --layer");
     const std::string layer = o.layer.empty() ? qcow2::next_layer_name(o.image.image) : o.layer;
-    return std::filesystem::absolute(layer).lexically_normal().string();
+    return lasting_name(layer);
+}
+
+chain::ChainFile start(const Options& o, const std::string& path) {
+    chain::ChainFile file = device::open_for_device(path);
+    device::start(o.name, file, o.table);
+    return file;
 }
 
 // From a sealed chain to a device with a new active layer on top; what was made before something goes wrong goes.
-void create_writable(const Options& o, const std::string& path, const std::string& layer) {
+void create_writable(const Options& o, const std::string& path, bool replace, const std::string& layer) {
     {
         const qcow2::Chain chain(o.image.image, o.image.chain);
-        if (!chain.virtual_size()) throw empty_disk(o.image.image);
-        make_layer_on(layer, o.image.image, chain);
+        if (!chain.virtual_size()) throw device::empty_disk(o.image.image);
+        device::make_layer_on(layer, o.image.image, chain);
     }
     bool built = false;
+    std::optional<chain::ChainFile> file;
     try {
-        ImageOptions top{layer, o.image.chain};
-        top.chain.in_use = true;
+        qcow2::ChainOptions top = o.image.chain;
+        top.in_use = true;
         // The layer may lie elsewhere; what IMAGE's folder has stays allowed, whether it is in it or not.
         const std::filesystem::path image = Place(o.image.image).path();
-        top.chain.allow.push_back(File(o.image.image).identity().block_device ? image.string() : image.parent_path().string());
-        build_chain_file(top, path, true);
+        top.allow.push_back(File(o.image.image).identity().block_device ? image.string() : image.parent_path().string());
+        device::build_chain_file(layer, top, path, true, replace);
         built = true;
-        create_device(o.name, open_for_device(path), o.index_cache, o.json);
+        file = start(o, path);
     } catch (...) {
-        if (!dm::exists(o.name)) {
-            if (!std::filesystem::is_block_file(layer)) ::unlink(layer.c_str());
-            if (built) ::unlink(path.c_str());
-        }
+        // A device of this name may be another command's: ours is not there if start() failed.
+        if (!std::filesystem::is_block_file(layer)) ::unlink(layer.c_str());
+        if (built) ::unlink(path.c_str());
         throw;
     }
+    say_made(o.name, *file, o.json);
 }
 
 // Units of a layer on top of @chain, which does not count itself.
@@ -97,21 +106,27 @@ std::uint32_t unit_bits(const qcow2::Chain& chain) {
 }
 
 // From a chain whose top was sealed here to a device that goes on in it.
-void create_in_place(const Options& o, const std::string& path) {
+void create_in_place(const Options& o, const std::string& path, bool replace) {
     {
         const qcow2::Chain chain(o.image.image, o.image.chain);
-        if (!chain.virtual_size()) throw empty_disk(o.image.image);
+        if (!chain.virtual_size()) throw device::empty_disk(o.image.image);
         qcow2::require_sealed(o.image.image, chain.top().image()->header(), chain::index_cluster_bits, unit_bits(chain));
         qcow2::unseal(o.image.image, chain::index_cluster_bits, unit_bits(chain));
     }
     try {
-        ImageOptions top = o.image;
-        top.chain.in_use = true;
-        build_chain_file(top, path, true);
-        create_device(o.name, open_for_device(path), o.index_cache, o.json);
+        qcow2::ChainOptions top = o.image.chain;
+        top.in_use = true;
+        device::build_chain_file(o.image.image, top, path, true, replace);
+        say_made(o.name, start(o, path), o.json);
     } catch (const Error& e) {
         throw Error(e.code(), fmt::format("{}: IMAGE is in use now: 'dmchain seal' makes it what it was", e.what()));
     }
+}
+
+// A device that reads the image would see what is written to it.
+void require_unused(const std::string& image) {
+    if (const auto use = device::user_of(identity_of(image)))
+        throw failed("{}: is a layer of the device {}: remove that first", escaped(image), escaped(use->device.name));
 }
 
 void run(const Options& o) {
@@ -120,33 +135,33 @@ void run(const Options& o) {
     if (o.read_only && !o.layer.empty()) throw Error(Exit::usage, "create: --layer and --read-only exclude each other");
     if (!o.read_only && o.image.chain.snapshot)
         throw Error(Exit::usage, "create: no layer can stand on an internal snapshot: give --read-only with --snapshot");
-    dm::check_name(o.name);
-    if (dm::exists(o.name))
-        throw failed("{}: there is such a device already: 'dmchain remove' it, or choose another name", escaped(o.name));
-    const std::string path = o.chain_file.empty() ? chain_file_beside(o.image.image, o.name) : o.chain_file;
-    const std::string layer = o.read_only ? "" : o.in_place ? Place(o.image.image).path() : layer_of(o);
-    check_chain_file_place(path);
+    check_device_name(o.name);
+    const std::string path =
+        o.chain_file.empty() ? device::default_chain_file(o.image.image, o.name) : absolute_name(o.chain_file);
+    const std::string layer = o.read_only ? "" : o.in_place ? absolute_name(o.image.image) : layer_of(o);
+    const bool replace = device::check_chain_file_place(path);
+    if (o.in_place) require_unused(o.image.image);
     if (o.dry_run) {
         if (o.in_place) {
             const qcow2::Chain chain(o.image.image, o.image.chain);
             qcow2::require_sealed(o.image.image, chain.top().image()->header(), chain::index_cluster_bits, unit_bits(chain));
         } else if (!o.read_only) {
-            check_layer_place(layer);
+            device::check_layer_place(layer);
         }
         say_what_would_be_done(o, path, layer);
     } else if (o.read_only) {
-        build_chain_file(o.image, path);
-        create_device(o.name, open_for_device(path), o.index_cache, o.json);
+        device::build_chain_file(o.image.image, o.image.chain, path, false, replace);
+        say_made(o.name, start(o, path), o.json);
     } else if (o.in_place) {
-        create_in_place(o, path);
+        create_in_place(o, path, replace);
     } else {
-        create_writable(o, path, layer);
+        create_writable(o, path, replace, layer);
     }
 }
 
 }  // namespace
 
-void add_create(CLI::App& app, Exit&) {
+CLI::App* add_create(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
     CLI::App* c = app.add_subcommand("create", "Build the index of IMAGE's chain and make the device NAME of it");
     c->add_option("NAME", o->name, "Name of the device, /dev/mapper/NAME")->required();
@@ -159,10 +174,11 @@ void add_create(CLI::App& app, Exit&) {
     c->add_flag("--in-place", o->in_place,
                 "Writes go to IMAGE itself, if it was the last layer that dm-chain sealed and nobody wrote to it since");
     c->add_option("--chain", o->chain_file, "Where the chain file goes (default: NAME.chain beside IMAGE)")->type_name("FILE");
-    add_cache_option(*c, o->index_cache);
+    add_table_options(*c, o->table);
     c->add_flag("--dry-run", o->dry_run, "Check IMAGE's chain and say what would be done");
     c->add_flag("--json", o->json, "Print JSON");
     c->callback([o] { run(*o); });
+    return c;
 }
 
 }  // namespace dmchain::commands

@@ -4,8 +4,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "commands/content.hpp"
+#include "device/content.hpp"
 #include "commands/print_json.hpp"
+#include "commands/options.hpp"
 #include "commands/registry.hpp"
 #include "io/progress.hpp"
 #include "io/text.hpp"
@@ -63,7 +64,7 @@ Json layer_json(const Layer& layer, const qcow2::Usage& usage) {
     return j;
 }
 
-Json content_json(const Content& c) {
+Json content_json(const device::Content& c) {
     Json j;
     if (c.partition != 0) j["partition"] = c.partition;
     j["offset"] = c.offset;
@@ -98,7 +99,7 @@ void print_layer(const Layer& layer, const qcow2::Usage& usage, std::size_t dept
             fmt::print("      internal snapshot {} {}, disk {}\n", escaped(s.id), in_quotes(s.name), human_size(s.size));
 }
 
-void print_content(const Content& c) {
+void print_content(const device::Content& c) {
     std::string line = c.partition == 0 ? std::string("disk") : fmt::format("partition {}", c.partition);
     line += fmt::format(", {}", human_size(c.bytes));
     if (c.partition != 0) line += fmt::format(" at {}", c.offset);
@@ -121,7 +122,7 @@ void inspect(const ImageOptions& options, bool json) {
     }
     qcow2::Reader reader(chain);
     std::vector<std::string> problems;
-    std::vector<Content> content = find_content(reader, chain.virtual_size(), problems);
+    std::vector<device::Content> content = device::find_content(reader, chain.virtual_size(), problems);
 
     const auto& layers = chain.layers();
     if (json) {
@@ -133,7 +134,7 @@ void inspect(const ImageOptions& options, bool json) {
         j["layers"] = Json::array();
         for (std::size_t i = layers.size(); i-- > 0;) j["layers"].push_back(layer_json(*layers[i], usage[i]));
         j["content"] = Json::array();
-        for (const Content& c : content) j["content"].push_back(content_json(c));
+        for (const device::Content& c : content) j["content"].push_back(content_json(c));
         j["problems"] = problems;
         print_json(j);
         return;
@@ -143,20 +144,21 @@ void inspect(const ImageOptions& options, bool json) {
                layers.size(), layers.size() == 1 ? "" : "s");
     for (std::size_t i = layers.size(); i-- > 0;) print_layer(*layers[i], usage[i], layers.size() - i);
     fmt::print("On the disk:\n");
-    for (const Content& c : content) print_content(c);
+    for (const device::Content& c : content) print_content(c);
     if (content.empty()) fmt::print("  nothing that libblkid knows\n");
     for (const std::string& p : problems) fmt::print("  not readable: {}\n", p);
 }
 
 }  // namespace
 
-void add_inspect(CLI::App& app, Exit&) {
+CLI::App* add_inspect(CLI::App& app, Exit&) {
     CLI::App* command = app.add_subcommand("inspect", "Show the layers of a chain and what is on its disk");
     auto options = std::make_shared<ImageOptions>();
     auto json = std::make_shared<bool>(false);
     add_image_options(*command, *options);
     command->add_flag("--json", *json, "Print the facts as JSON");
     command->callback([options, json] { inspect(*options, *json); });
+    return command;
 }
 
 }  // namespace dmchain::commands

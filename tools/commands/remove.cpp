@@ -2,9 +2,13 @@
 // dmchain remove: takes a device away. Of one that could be written a plain qcow2 chain is left.
 #include <unistd.h>
 
+#include <filesystem>
 #include <memory>
 
-#include "commands/layers.hpp"
+#include "commands/options.hpp"
+#include "commands/registry.hpp"
+#include "device/layer.hpp"
+#include "device/rebuild.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::commands {
@@ -14,39 +18,71 @@ namespace {
 struct Options {
     std::string name;
     bool fast = false;
-    SealHow how;
+    device::SealHow how;
 };
 
+// The layers that are not sealed, base first, by the names they have now. Throws failed() if one was removed: the device
+// alone has what is in it.
+std::vector<std::string> unsealed_of(const device::Live& device) {
+    std::vector<std::string> out;
+    for (const auto& l : device.layers)
+        if (l.state == "frozen" || l.state == "active") out.push_back(device::name_of(l, device.name));
+    return out;
+}
+
+void seal_all(const device::Live& device, const std::vector<std::string>& layers, const device::SealHow& how) {
+    try {
+        for (const std::string& layer : layers) {
+            // Frozen layers may have been sealed since; then nothing is left to do.
+            if (layer == layers.back() || qcow2::is_in_use(File(layer))) device::seal_layer(layer, how);
+        }
+        if (device::has_name(device.chain) && ::unlink(device::name_of(device.chain, device.name).c_str()) != 0)
+            throw failed("{}: cannot remove the chain file", escaped(device.chain.path));
+        fmt::print("{} is the image on top of the chain\n", escaped(layers.back()));
+    } catch (const Error& e) {
+        throw Error(e.code(), fmt::format("{}: is removed, but not all of its layers are sealed: {}: finish with 'dmchain seal'",
+                                          escaped(device.name), e.what()));
+    }
+}
+
+// Somebody took the chain file away while the device was in use.
+void put_chain_file_back(const device::Live& device, const std::string& top, const std::vector<std::string>& allow) {
+    device::RebuildOptions o;
+    o.path = device.chain.path;
+    o.chain.allow = allow;
+    device::rebuild(top, o);
+    fmt::print(stderr, "dmchain: {}: was gone, and is rebuilt\n", escaped(device.chain.path));
+}
+
 void run(const Options& o) {
-    const dm::Device device = dm::find(o.name);
-    if (device.open_count)
-        throw failed("{}: the device is open {} time(s): unmount it or stop who uses it first", escaped(o.name),
-                     device.open_count);
-    const bool seals = dm::status(o.name).active != "-" && !o.fast;
-    const std::string path = dm::chain_file(o.name);
+    const dm::Device found = dm::find(o.name);
+    if (found.open_count)
+        throw failed("{}: the device is open {} time(s): unmount it or stop who uses it first", escaped(o.name), found.open_count);
+    const dm::Status status = dm::status(o.name);
+    // One that was released belongs to another machine.
+    const bool written = status.active != "-" && status.mode != "released";
+    const bool seals = written && !o.fast;
+    device::Live device;
+    std::vector<std::string> layers;
+    if (written) {
+        device = device::look_at(o.name);
+        layers = unsealed_of(device);
+    }
     if (o.how.dry_run) {
         fmt::print("would remove /dev/mapper/{} ({}){}\n", escaped(o.name), escaped(dm::parameters(o.name)),
                    seals ? ", seal its layers and remove the chain file" : "");
         return;
     }
     dm::remove(o.name);
-    if (!seals) return;
-    try {
-        const chain::ChainFile file{File(path)};
-        // What the layers' logs say counts, if the chain file could not be written any more.
-        const std::vector<std::string> layers = unsealed_of(file, o.how.allow);
-        for (const std::string& layer : layers) seal_layer(layer, o.how);
-        if (::unlink(path.c_str()) != 0) throw failed("{}: cannot remove the chain file", escaped(path));
-        if (!layers.empty()) fmt::print("{} is the image on top of the chain\n", escaped(layers.back()));
-    } catch (const Error& e) {
-        throw Error(e.code(), fmt::format("{}: is removed, but not all of its layers are sealed: {}: finish with 'dmchain seal'",
-                                          escaped(o.name), e.what()));
-    }
+    if (seals)
+        seal_all(device, layers, o.how);
+    else if (written && !device::has_name(device.chain))
+        put_chain_file_back(device, layers.back(), o.how.allow);
 }
 
 }  // namespace
 
-void add_remove(CLI::App& app, Exit&) {
+CLI::App* add_remove(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
     CLI::App* c = app.add_subcommand("remove", "Remove the device NAME; its layers are sealed, the images stay");
     c->add_option("NAME", o->name, "Name of the device")->required();
@@ -54,6 +90,7 @@ void add_remove(CLI::App& app, Exit&) {
     add_seal_options(*c, o->how);
     c->add_flag("--dry-run", o->how.dry_run, "Say what would be done");
     c->callback([o] { run(*o); });
+    return c;
 }
 
 }  // namespace dmchain::commands

@@ -2,12 +2,14 @@
 // dmchain resize: a device that can be written grows, while it is used.
 #include <memory>
 
-#include "commands/layers.hpp"
+#include "commands/options.hpp"
+#include "commands/registry.hpp"
+#include "device/live.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::commands {
 
-void add_resize(CLI::App& app, Exit&) {
+CLI::App* add_resize(CLI::App& app, Exit&) {
     struct Options {
         std::string name;
         std::uint64_t bytes = 0;
@@ -19,18 +21,18 @@ void add_resize(CLI::App& app, Exit&) {
     take_size(*c->add_option("SIZE", o->bytes, "New size, e.g. 100G; a multiple of 512")->required());
     c->add_flag("--dry-run", o->dry_run, "Say what would be done");
     c->callback([o] {
-        const Live device = look_at_live(o->name);
+        const std::uint64_t bytes = device::look_at_writable(o->name).status.sectors * 512;
         if (o->bytes % 512 != 0) throw Error(Exit::usage, fmt::format("resize: {} bytes: expected a multiple of 512", o->bytes));
-        if (o->bytes < device.sectors * 512)
-            throw failed("{}: has {} bytes and cannot be made smaller", escaped(o->name), device.sectors * 512);
+        if (o->bytes < bytes) throw failed("{}: has {} bytes and cannot be made smaller", escaped(o->name), bytes);
         if (o->dry_run) {
-            fmt::print("would make /dev/mapper/{} of {} bytes {} bytes long\n", escaped(o->name), device.sectors * 512, o->bytes);
+            fmt::print("would make /dev/mapper/{} of {} bytes {} bytes long\n", escaped(o->name), bytes, o->bytes);
             return;
         }
         dm::message(o->name, fmt::format("resize {}", o->bytes / 512));
         dm::reload(o->name, o->bytes / 512);
         fmt::print("/dev/mapper/{}: {}\n", escaped(o->name), human_size(o->bytes));
     });
+    return c;
 }
 
 }  // namespace dmchain::commands

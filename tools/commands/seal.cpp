@@ -4,8 +4,10 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "commands/layers.hpp"
+#include "commands/options.hpp"
 #include "commands/print_json.hpp"
+#include "commands/registry.hpp"
+#include "device/layer.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::commands {
@@ -14,12 +16,12 @@ namespace {
 
 struct Options {
     std::string what;
-    SealHow how;
+    device::SealHow how;
     bool json = false;
 };
 
 nlohmann::json facts(const std::string& path, const qcow2::SealResult& r, bool dry_run) {
-    nlohmann::json j = {{"file", path}, {"was_sealed", r.was_sealed}, {"extended_l2", r.extended_l2}, {"bytes", r.bytes}};
+    nlohmann::json j = {{"path", path}, {"was_sealed", r.was_sealed}, {"extended_l2", r.extended_l2}, {"bytes", r.bytes}};
     if (!r.was_sealed) {
         j["clusters"] = r.clusters;
         j["partial_clusters"] = r.partial;
@@ -39,36 +41,42 @@ void say(const std::string& path, const qcow2::SealResult& r, bool dry_run) {
 }
 
 void run(const Options& o) {
-    nlohmann::json out = nlohmann::json::array();
+    nlohmann::json layers = nlohmann::json::array();
     const auto report = [&](const std::string& path, const qcow2::SealResult& r) {
         if (o.json)
-            out.push_back(facts(path, r, o.how.dry_run));
+            layers.push_back(facts(path, r, o.how.dry_run));
         else
             say(path, r, o.how.dry_run);
     };
     std::error_code none;
     // A device's name has no slash. What is a file here is meant as one.
     if (o.what.find('/') == std::string::npos && !std::filesystem::exists(o.what, none)) {
-        const Live device = look_at_live(o.what);
-        for (const Unsealed& layer : device.frozen) report(layer.path, seal_frozen(device, layer, o.how));
-    } else if (const auto device = device_of_frozen(o.what)) {
-        report(o.what, seal_frozen(device->first, device->second, o.how));
+        const device::Live live = device::look_at_writable(o.what);
+        for (const auto& layer : live.frozen()) report(layer.path, device::seal_frozen(live, layer, o.how));
+    } else if (const auto use = device::user_of(identity_of(o.what))) {
+        if (use->layer.state == "active")
+            throw failed("{}: is the active layer of the device {}: take a snapshot, or remove the device, first", escaped(o.what),
+                         escaped(use->device.name));
+        report(o.what, use->layer.state == "frozen" ? device::seal_frozen(use->device, use->layer, o.how)
+                                                    : device::seal_layer(o.what, o.how));
     } else {
-        report(o.what, seal_layer(o.what, o.how));
+        report(o.what, device::seal_layer(o.what, o.how));
     }
-    if (o.json) print_json(out);
+    if (o.json) print_json(nlohmann::json{{"layers", layers}});
 }
 
 }  // namespace
 
-void add_seal(CLI::App& app, Exit&) {
+CLI::App* add_seal(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
     CLI::App* c = app.add_subcommand("seal", "Make a plain qcow2 image of a layer that was active");
     c->add_option("FILE|NAME", o->what, "The layer, or a device, all frozen layers of which are sealed")->required();
     add_seal_options(*c, o->how);
+    add_take_over_option(*c, o->how.take_over);
     c->add_flag("--dry-run", o->how.dry_run, "Say what would be done");
     c->add_flag("--json", o->json, "Print JSON");
     c->callback([o] { run(*o); });
+    return c;
 }
 
 }  // namespace dmchain::commands

@@ -11,8 +11,11 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "commands/layers.hpp"
+#include "commands/options.hpp"
 #include "commands/print_json.hpp"
+#include "commands/registry.hpp"
+#include "device/layer.hpp"
+#include "io/lasting.hpp"
 #include "io/text.hpp"
 #include "qcow2/active.hpp"
 #include "qcow2/header_bytes.hpp"
@@ -28,7 +31,7 @@ struct Options {
     std::string layer;
     std::string freeze;
     std::string thaw;
-    SealHow how;
+    device::SealHow how;
     bool prepare = false;
     bool no_seal = false;
     bool wait = false;
@@ -82,16 +85,16 @@ private:
     bool thawed_ = false;
 };
 
-void seal_now(const std::string& name, std::uint16_t id, const SealHow& how) {
+void seal_now(const std::string& name, std::uint16_t id, const device::SealHow& how) {
     // The chain file must not need the frozen layer's log any more.
     dm::message(name, "commit");
-    const Live device = look_at_live(name);
-    for (const Unsealed& layer : device.frozen)
-        if (layer.id == id) seal_frozen(device, layer, how);
+    const device::Live live = device::look_at_writable(name);
+    for (const auto& layer : live.frozen())
+        if (layer.id == id) device::seal_frozen(live, layer, how);
 }
 
 // In a process of its own; what goes wrong is in the system's log, and 'dmchain seal NAME' finishes it.
-void seal_in_background(const std::string& name, std::uint16_t id, const SealHow& how) {
+void seal_in_background(const std::string& name, std::uint16_t id, const device::SealHow& how) {
     std::fflush(nullptr);
     const pid_t child = ::fork();
     if (child < 0) throw failed("{}: cannot start the process that seals the layer: finish with 'dmchain seal'", escaped(name));
@@ -109,38 +112,29 @@ void seal_in_background(const std::string& name, std::uint16_t id, const SealHow
     ::_exit(0);
 }
 
-// The layer that will be active, empty.
-void make_layer(const std::string& path, const Live& device) {
-    check_layer_place(path);
-    const qcow2::Header header = qcow2::read_header(File(device.active_path), true);
-    qcow2::ActiveOptions a;
-    a.size = device.sectors * 512;
-    a.cluster_bits = device.cluster_bits;
-    a.subblock_bits = device.subblock_bits;
-    // As its neighbour names its own: a chain that can be moved stays one.
-    a.backing_name = qcow2::backing_name(path, device.active_path, header.backing_name && !header.backing_name->starts_with('/'));
-    qcow2::make_active(path, a);
-}
-
 void run(const Options& o) {
-    const Live device = look_at_live(o.name);
-    if (o.layer.empty() && fs::is_block_file(device.active_path))
+    const device::Live live = device::look_at_writable(o.name);
+    // The new layer names it: it must have a name.
+    const std::string active = device::name_of(*live.active(), o.name);
+    if (!device::has_name(live.chain))
+        fmt::print(stderr, "dmchain: {}: the chain file is gone: the device goes on, and 'dmchain remove' does without it\n",
+                   escaped(live.chain.path));
+    if (o.layer.empty() && live.active()->device)
         throw Error(Exit::usage, "snapshot: the active layer is a block device: name the next one with --layer");
-    const std::string layer =
-        o.layer.empty() ? qcow2::next_layer_name(device.active_path) : fs::absolute(o.layer).lexically_normal().string();
+    const std::string layer = o.layer.empty() ? qcow2::next_layer_name(active) : lasting_name(o.layer);
     const bool seals = !o.no_seal;
     if (o.how.dry_run) {
-        check_layer_place(layer);
+        device::check_layer_place(layer);
         if (o.prepare) {
             fmt::print("would make the layer {}\n", escaped(layer));
             return;
         }
         fmt::print("would make the layer {}, let /dev/mapper/{} go on in it, and {} {}\n", escaped(layer), escaped(o.name),
-                   seals ? "seal" : "freeze", escaped(device.active_path));
+                   seals ? "seal" : "freeze", escaped(active));
         return;
     }
     const bool file = !fs::is_block_file(layer);
-    make_layer(layer, device);
+    device::make_layer_on(layer, live, active);
     if (o.prepare) {
         if (o.json)
             print_json(nlohmann::json{{"device", "/dev/mapper/" + o.name}, {"layer", layer}});
@@ -155,33 +149,32 @@ void run(const Options& o) {
     } catch (...) {
         try {
             // What the device did not take over is of no use.
-            if (file && dm::status(o.name).active == std::to_string(device.active)) ::unlink(layer.c_str());
+            if (file && dm::status(o.name).active == std::to_string(live.active()->id)) ::unlink(layer.c_str());
         } catch (const Error&) {  // is less to the point than what went wrong first
         }
         throw;
     }
     if (o.json)
         print_json(nlohmann::json{{"device", "/dev/mapper/" + o.name},
-                                  {"layer", layer},
-                                  {"frozen", device.active_path},
-                                  {"frozen_id", device.active},
+                                  {"active_layer", layer},
+                                  {"frozen_layer", active},
+                                  {"frozen_id", live.active()->id},
                                   {"sealing", seals}});
     else
-        fmt::print("/dev/mapper/{}: writes go to {}; {} is frozen{}\n", escaped(o.name), escaped(layer),
-                   escaped(device.active_path),
+        fmt::print("/dev/mapper/{}: writes go to {}; {} is frozen{}\n", escaped(o.name), escaped(layer), escaped(active),
                    !seals   ? ""
                    : o.wait ? " and will be sealed"
                             : " and is being sealed");
     if (!seals) return;
     if (o.wait)
-        seal_now(o.name, device.active, o.how);
+        seal_now(o.name, live.active()->id, o.how);
     else
-        seal_in_background(o.name, device.active, o.how);
+        seal_in_background(o.name, live.active()->id, o.how);
 }
 
 }  // namespace
 
-void add_snapshot(CLI::App& app, Exit&) {
+CLI::App* add_snapshot(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
     CLI::App* c = app.add_subcommand("snapshot", "Freeze the state of the device NAME as a layer; writes go to a new one");
     c->add_option("NAME", o->name, "Name of the device")->required();
@@ -199,6 +192,7 @@ void add_snapshot(CLI::App& app, Exit&) {
     c->add_flag("--dry-run", o->how.dry_run, "Say what would be done");
     c->add_flag("--json", o->json, "Print JSON");
     c->callback([o] { run(*o); });
+    return c;
 }
 
 }  // namespace dmchain::commands

@@ -1,45 +1,39 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// dmchain table: the table line for "dmsetup create --readonly".
-#include <filesystem>
+// dmchain table: the table line for "dmsetup create".
 #include <memory>
 
-#include "commands/open_chain.hpp"
-#include "dm/device.hpp"
+#include "commands/options.hpp"
+#include "commands/registry.hpp"
+#include "io/text.hpp"
 
 namespace dmchain::commands {
 
 namespace {
 
 struct Options {
-    ImageOptions image;
     std::string chain_file;
-    std::optional<std::uint64_t> index_cache;
+    device::StartOptions start;
+    dm::TableOptions table;
 };
 
 void run(const Options& o) {
-    std::string path = o.image.image;
-    if (!chain::is_chain_file(File(path))) {
-        path = o.chain_file.empty() ? chain_file_beside(path, std::filesystem::path(Place(path).path()).filename().string())
-                                    : o.chain_file;
-        check_chain_file_place(path);
-        build_chain_file(o.image, path);
-    }
-    const chain::ChainFile file = open_for_device(path);
-    fmt::print("0 {} chain {}\n", file.sectors(), dm::table_parameters(file.file().path(), o.index_cache));
+    if (const File file(o.chain_file); !chain::is_chain_file(file) && qcow2::has_magic(file))
+        throw failed("{}: is an image: build its chain file with 'dmchain index'", escaped(o.chain_file));
+    const chain::ChainFile file = device::open_for_device(o.chain_file, o.start);
+    fmt::print("0 {} chain {}\n", file.sectors(), dm::table_parameters(file.file().name(), o.table));
 }
 
 }  // namespace
 
-void add_table(CLI::App& app, Exit&) {
+CLI::App* add_table(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
-    CLI::App* c = app.add_subcommand("table",
-                                     "Print the table line of an image (whose index is built) or a chain file, "
-                                     "for 'dmsetup create --readonly NAME'");
-    add_image_options(*c, o->image);
-    c->add_option("--chain", o->chain_file, "Where the chain file of IMAGE goes (default: IMAGE.chain beside IMAGE)")
-        ->type_name("FILE");
-    add_cache_option(*c, o->index_cache);
+    CLI::App* c = app.add_subcommand("table", "Print the table line of a chain file, for 'dmsetup create' (--readonly without "
+                                              "an active layer)");
+    c->add_option("CHAIN", o->chain_file, "The chain file")->required();
+    add_which_option(*c, o->start.which);
+    add_table_options(*c, o->table);
     c->callback([o] { run(*o); });
+    return c;
 }
 
 }  // namespace dmchain::commands

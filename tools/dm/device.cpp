@@ -3,6 +3,7 @@
 
 #include <libdevmapper.h>
 #include <linux/dm-ioctl.h>
+#include <sys/sysmacros.h>
 
 #include <algorithm>
 #include <cctype>
@@ -12,10 +13,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <sstream>
 
 #include "io/error.hpp"
+#include "io/machine.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::dm {
@@ -108,18 +111,70 @@ void check_name(const std::string& name) {
         throw Error(Exit::usage, fmt::format("{}: a device name has 1 to {} bytes and no '/'", in_quotes(name), DM_NAME_LEN - 1));
 }
 
-std::string table_parameters(const std::string& chain_file, std::optional<std::uint64_t> index_cache) {
-    // The kernel splits a table line at blanks. It would take a backslash before one, but libdevmapper, and so
-    // dmsetup, doubles every backslash: there is no way to say a blank.
-    if (std::any_of(chain_file.begin(), chain_file.end(), [](unsigned char c) { return std::isspace(c); }))
-        throw Error(Exit::usage, fmt::format("{}: the path of a chain file cannot have blanks in a table line: name "
-                                             "another place with --chain (the images' paths may have blanks)",
-                                             in_quotes(chain_file)));
-    return index_cache ? fmt::format("{} 2 index_cache {}", chain_file, *index_cache) : chain_file;
+// device-mapper splits a table line at blanks, and libdevmapper doubles the backslashes that would keep it from that.
+std::string encoded_path(const std::string& path) {
+    std::string out;
+    for (const char c : path) {
+        if (std::isspace(static_cast<unsigned char>(c)) || c == '\\')
+            out += fmt::format("\\{:03o}", static_cast<unsigned char>(c));
+        else
+            out += c;
+    }
+    return out;
+}
+
+std::string decoded_path(const std::string& word) {
+    const auto octal = [&](std::size_t i) { return i < word.size() && word[i] >= '0' && word[i] <= '7'; };
+    std::string out;
+    for (std::size_t i = 0; i < word.size(); i++) {
+        if (word[i] != '\\' || !octal(i + 1) || !octal(i + 2) || !octal(i + 3)) {
+            out += word[i];
+            continue;
+        }
+        out += static_cast<char>((word[i + 1] - '0') << 6 | (word[i + 2] - '0') << 3 | (word[i + 3] - '0'));
+        i += 3;
+    }
+    return out;
+}
+
+std::string table_parameters(const std::string& chain_file, const TableOptions& o) {
+    std::string words;
+    unsigned count = 0;
+    const auto add = [&](const char* option, const std::optional<std::uint64_t>& value) {
+        if (!value) return;
+        words += fmt::format(" {} {}", option, *value);
+        count += 2;
+    };
+    add("index_cache", o.index_cache);
+    add("replay", o.replay);
+    add("low_water", o.low_water);
+    if (o.error_if_no_space) {
+        words += " error_if_no_space";
+        count++;
+    }
+    return encoded_path(chain_file) + (count ? fmt::format(" {}{}", count, words) : "");
+}
+
+void introduce_machine() {
+    static constexpr const char* parameter = "/sys/module/dm_chain/parameters/machine_id";
+    std::error_code none;
+    if (!std::filesystem::exists(parameter, none)) {
+        if (std::system("modprobe -q dm-chain 2>/dev/null") != 0 || !std::filesystem::exists(parameter, none))
+            throw failed("the kernel module dm-chain is not loaded: 'modprobe dm-chain' says why it cannot be");
+    }
+    if (first_line(parameter).find_first_not_of('0') != std::string::npos) return;
+    const std::string id = machine_id();
+    const auto tell = [](const char* name, const std::string& value) {
+        std::ofstream out(name);
+        if (!(out << value << std::endl)) throw failed("{}: cannot write the id of this machine: {}", name, std::strerror(errno));
+    };
+    tell("/sys/module/dm_chain/parameters/boot_id", first_line("/proc/sys/kernel/random/boot_id"));
+    tell(parameter, id);
 }
 
 void create(const std::string& name, std::uint64_t sectors, const std::string& params, bool read_only) {
     check_name(name);
+    introduce_machine();
     const Task t = make_task(DM_DEVICE_CREATE, name);
     if (!dm_task_add_target(t.get(), 0, sectors, target, params.c_str())) throw dm_failed(name, "prepare its table");
     if (read_only && !dm_task_set_ro(t.get())) throw dm_failed(name, "make it read-only");
@@ -142,6 +197,10 @@ dm_info look_at(const std::string& name) {
     return info;
 }
 
+Device device_of(const std::string& name, const dm_info& info) {
+    return {name, info.major, info.minor, info.open_count, info.read_only != 0, info.suspended != 0};
+}
+
 }  // namespace
 
 bool exists(const std::string& name) { return look_at(name).exists != 0; }
@@ -149,7 +208,7 @@ bool exists(const std::string& name) { return look_at(name).exists != 0; }
 Device find(const std::string& name) {
     const dm_info info = look_at(name);
     if (!info.exists) throw failed("{}: there is no such device; 'dmchain ls' lists those there are", escaped(name));
-    return {name, info.major, info.minor, info.open_count, info.read_only != 0, info.suspended != 0};
+    return device_of(name, info);
 }
 
 void message(const std::string& name, const std::string& text) {
@@ -170,6 +229,16 @@ std::string message_word(const std::string& text) {
     return out;
 }
 
+void suspend(const std::string& name) {
+    const Task t = make_task(DM_DEVICE_SUSPEND, name);
+    if (!dm_task_run(t.get())) throw dm_failed(name, "suspend the device");
+}
+
+void resume(const std::string& name) {
+    const Task t = make_task(DM_DEVICE_RESUME, name);
+    run_and_settle(t.get(), name, "resume the device (the kernel log has the reason)");
+}
+
 void reload(const std::string& name, std::uint64_t sectors) {
     const std::string params = parameters(name);
     const bool read_only = find(name).read_only;
@@ -177,16 +246,46 @@ void reload(const std::string& name, std::uint64_t sectors) {
     if (!dm_task_add_target(load.get(), 0, sectors, target, params.c_str())) throw dm_failed(name, "prepare its table");
     if (read_only && !dm_task_set_ro(load.get())) throw dm_failed(name, "make it read-only");
     if (!dm_task_run(load.get())) throw dm_failed(name, "load its table (the kernel log has the reason)");
-    const Task suspend = make_task(DM_DEVICE_SUSPEND, name);
-    const bool suspended = dm_task_run(suspend.get());
-    const Error error = suspended ? Error(Exit::done, "") : dm_failed(name, "suspend the device");
-    if (!suspended) {
+    try {
+        suspend(name);
+    } catch (...) {
         const Task clear = make_task(DM_DEVICE_CLEAR, name);
         dm_task_run(clear.get());
-        throw error;
+        throw;
     }
-    const Task resume = make_task(DM_DEVICE_RESUME, name);
-    run_and_settle(resume.get(), name, "resume the device (the kernel log has the reason)");
+    resume(name);
+}
+
+namespace {
+
+OpenLayer open_layer(const std::string& name, const std::string& line) {
+    OpenLayer l;
+    std::istringstream words(line);
+    std::string type, path, now;
+    unsigned major = 0, minor = 0;
+    char colon = 0;
+    words >> l.id >> l.state >> type >> major >> colon >> minor >> l.inode >> path >> now;
+    if (!words || colon != ':' || (type != "file" && type != "device"))
+        throw failed("{}: the target's list of layers is not what this tool knows: {}", escaped(name), escaped(line));
+    l.device = type == "device";
+    l.number = ::makedev(major, minor);
+    l.path = decoded_path(path);
+    if (now != "-") l.now = decoded_path(now);
+    return l;
+}
+
+}  // namespace
+
+std::vector<OpenLayer> layers(const std::string& name) {
+    const Task t = make_task(DM_DEVICE_TARGET_MSG, name);
+    if (!dm_task_set_sector(t.get(), 0) || !dm_task_set_message(t.get(), "layers")) throw dm_failed(name, "prepare a message");
+    if (!dm_task_run(t.get())) throw dm_failed(name, "ask for its layers (the kernel log has the reason)");
+    const char* answer = dm_task_get_message_response(t.get());
+    std::vector<OpenLayer> out;
+    std::istringstream lines(answer ? answer : "");
+    for (std::string line; std::getline(lines, line);) out.push_back(open_layer(name, line));
+    if (out.empty()) throw failed("{}: the target's list of layers is empty", escaped(name));
+    return out;
 }
 
 std::vector<Device> list_if_any() {
@@ -210,7 +309,10 @@ std::vector<Device> list() {
             each_target(table.get(), [&](std::uint64_t, std::uint64_t, const char* type, const char*) {
                 chain |= std::string_view(type) == target;
             });
-        if (chain) out.push_back(find(n->name));
+        if (chain) {
+            const dm_info info = look_at(n->name);
+            if (info.exists) out.push_back(device_of(n->name, info));
+        }
         next = n->next;
         if (!next) break;
     }
@@ -222,7 +324,7 @@ std::string parameters(const std::string& name) { return line(name, true).parame
 
 std::string chain_file(const std::string& name) {
     const std::string all = parameters(name);
-    return all.substr(0, all.find(' '));
+    return decoded_path(all.substr(0, all.find(' ')));
 }
 
 Status status(const std::string& name) {

@@ -7,7 +7,17 @@
 #include <string>
 #include <vector>
 
+#include "io/file.hpp"
+
 namespace dmchain::dm {
+
+// Options of the table line, as docs/target.md has them; what is not given is the target's default.
+struct TableOptions {
+    std::optional<std::uint64_t> index_cache{};  // bytes
+    std::optional<std::uint64_t> replay{};       // bytes
+    std::optional<std::uint64_t> low_water{};    // bytes
+    bool error_if_no_space = false;
+};
 
 struct Device {
     std::string name;
@@ -34,12 +44,33 @@ struct Status {
     std::uint64_t hits = 0, misses = 0, compressed_reads = 0;
 };
 
+// A file or device that the target has open: a line of its answer to the message "layers" (docs/target.md).
+struct OpenLayer {
+    std::uint16_t id = 0;  // 0: the chain file
+    std::string state;     // chain, sealed, data, frozen, active
+    bool device = false;
+    std::uint64_t number = 0;  // st_dev of a file, st_rdev of a device
+    std::uint64_t inode = 0;   // of a file
+    std::string path;          // by which it was opened
+    std::string now;           // name that a file has now; "": it was removed, or is a device
+
+    bool is(const Identity& who) const {
+        if (device != who.block_device) return false;
+        return device ? number == who.special : number == who.device && inode == who.inode;
+    }
+};
+
 // Throws Exit::usage for a name that device-mapper cannot have.
 void check_name(const std::string& name);
 
-// What the table line says after start, length and target. Throws Exit::usage for a path that it cannot say.
-std::string table_parameters(const std::string& chain_file, std::optional<std::uint64_t> index_cache);
+// @path as one word of a table line: blanks, line ends and backslashes are written as \ooo. And the way back.
+std::string encoded_path(const std::string& path);
+std::string decoded_path(const std::string& word);
+// What the table line says after start, length and target.
+std::string table_parameters(const std::string& chain_file, const TableOptions& options);
 
+// Loads the module if it is not there, and tells it which machine this is: as that it owns what it writes. Throws failed().
+void introduce_machine();
 // Makes /dev/mapper/@name with one target of @sectors sectors. Throws failed(), with what the kernel said.
 void create(const std::string& name, std::uint64_t sectors, const std::string& parameters, bool read_only);
 // Throws failed() if it is in use, or no device of this tool.
@@ -48,6 +79,11 @@ void remove(const std::string& name);
 void message(const std::string& name, const std::string& text);
 // A word of a message that is one whatever bytes it has.
 std::string message_word(const std::string& text);
+// Stops I/O to the device, all that was written being durable, until resume().
+void suspend(const std::string& name);
+void resume(const std::string& name);
+// What the target has open: the chain file, then the layers, base first.
+std::vector<OpenLayer> layers(const std::string& name);
 // The same table with another length, in sectors: loads it, suspends the device and resumes it with the new table.
 void reload(const std::string& name, std::uint64_t sectors);
 // All devices with a chain target, by name.

@@ -15,6 +15,7 @@
 #include <cstring>
 
 #include "io/error.hpp"
+#include "io/lasting.hpp"
 #include "io/text.hpp"
 
 namespace dmchain {
@@ -38,7 +39,7 @@ Identity identity_from(const struct stat& st) {
 
 }  // namespace
 
-Place::Place(const std::string& path) : fd_(::open(path.c_str(), O_PATH | O_CLOEXEC)) {
+Place::Place(const std::string& path) : fd_(::open(path.c_str(), O_PATH | O_CLOEXEC)), name_(absolute_name(path)) {
     if (fd_ < 0) throw failed("{}: cannot open: {}", escaped(path), reason());
     std::array<char, PATH_MAX + 1> target{};
     ssize_t n = ::readlink(link_of(fd_).c_str(), target.data(), PATH_MAX);
@@ -54,7 +55,7 @@ Place::~Place() {
     if (fd_ >= 0) ::close(fd_);
 }
 
-File::File(const Place& place) : fd_(-1), path_(place.path_) {
+File::File(const Place& place) : fd_(-1), name_(place.name_), path_(place.path_) {
     // Looked at before it is opened: opening a FIFO waits, opening some devices does things.
     struct stat st {};
     if (::fstat(place.fd_, &st) != 0) throw failed("{}: cannot stat: {}", escaped(path_), reason());
@@ -74,7 +75,7 @@ File::File(const Place& place) : fd_(-1), path_(place.path_) {
     }
 }
 
-File::File(int fd, std::string name) : fd_(fd), path_(std::move(name)) { identify(); }
+File::File(int fd, std::string name) : fd_(fd), name_(name), path_(std::move(name)) { identify(); }
 
 File::~File() {
     if (fd_ >= 0) ::close(fd_);

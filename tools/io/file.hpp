@@ -33,14 +33,16 @@ class Place {
 public:
     explicit Place(const std::string& path);  // throws failed() if there is nothing
     ~Place();
-    Place(Place&& o) noexcept : fd_(std::exchange(o.fd_, -1)), path_(std::move(o.path_)) {}
+    Place(Place&& o) noexcept : fd_(std::exchange(o.fd_, -1)), name_(std::move(o.name_)), path_(std::move(o.path_)) {}
     Place& operator=(Place&&) = delete;
 
-    const std::string& path() const { return path_; }  // absolute, symlinks resolved
+    const std::string& name() const { return name_; }  // absolute, symlinks as they are: to be written down
+    const std::string& path() const { return path_; }  // absolute, symlinks resolved: to be checked
 
 private:
     friend class File;
     int fd_;
+    std::string name_;
     std::string path_;
 };
 
@@ -51,16 +53,19 @@ public:
     // Takes over @fd; @name is what messages call it.
     File(int fd, std::string name);
     ~File();
-    File(File&& o) noexcept : fd_(std::exchange(o.fd_, -1)), path_(std::move(o.path_)), identity_(o.identity_) {}
+    File(File&& o) noexcept
+        : fd_(std::exchange(o.fd_, -1)), name_(std::move(o.name_)), path_(std::move(o.path_)), identity_(o.identity_) {}
     File& operator=(File&& o) noexcept {
         std::swap(fd_, o.fd_);
+        std::swap(name_, o.name_);
         std::swap(path_, o.path_);
         std::swap(identity_, o.identity_);
         return *this;
     }
 
     int fd() const { return fd_; }
-    const std::string& path() const { return path_; }  // absolute, symlinks resolved
+    const std::string& name() const { return name_; }  // as of Place
+    const std::string& path() const { return path_; }
     const Identity& identity() const { return identity_; }
     std::uint64_t size() const { return identity_.bytes; }  // bytes, as of opening
 
@@ -74,6 +79,7 @@ private:
     std::size_t read_up_to_end(void* buffer, std::size_t bytes, std::uint64_t offset) const;
 
     int fd_;
+    std::string name_;
     std::string path_;
     Identity identity_;
 };

@@ -20,6 +20,8 @@ public:
     Progress& operator=(const Progress&) = delete;
 
     void add(std::uint64_t amount);
+    // So much is done of all; by one thread.
+    void reach(std::uint64_t done) { add(done - done_.load(std::memory_order_relaxed)); }
 
 private:
     void draw(std::uint64_t done);

@@ -9,7 +9,7 @@
 
 #include "qcow2/reader.hpp"
 
-namespace dmchain::commands {
+namespace dmchain::device {
 
 struct Content {
     int partition = 0;  // number, or 0: the whole disk
@@ -22,4 +22,4 @@ struct Content {
 // What cannot be read is left out; the reason is added to @problems.
 std::vector<Content> find_content(qcow2::Reader& reader, std::uint64_t size, std::vector<std::string>& problems);
 
-}  // namespace dmchain::commands
+}  // namespace dmchain::device

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // See content.hpp. libblkid reads a file descriptor, so it is given a sparse file in memory that has
 // the parts of the disk where signatures lie: both ends of the disk and of each partition.
-#include "commands/content.hpp"
+#include "device/content.hpp"
 
 #include <blkid/blkid.h>
 #include <sys/mman.h>
@@ -15,7 +15,7 @@
 
 #include "io/error.hpp"
 
-namespace dmchain::commands {
+namespace dmchain::device {
 namespace {
 
 // Signatures lie within the first MiB or so (ZFS labels: 512 KiB at both ends) and at the very end.
@@ -153,4 +153,4 @@ std::vector<Content> find_content(qcow2::Reader& reader, std::uint64_t size, std
     return Finder(reader, size, problems).find();
 }
 
-}  // namespace dmchain::commands
+}  // namespace dmchain::device

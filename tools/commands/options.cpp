@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// See options.hpp.
+#include "commands/options.hpp"
+
+#include <map>
+
+namespace dmchain::commands {
+
+void add_allow_options(CLI::App& command, std::vector<std::string>& allow, bool& assume_raw, const std::string& own) {
+    command.add_option("--allow", allow, "Folder (or file) outside " + own + " own folder that images may name; repeatable")
+        ->type_name("DIR")
+        ->allow_extra_args(false);
+    command.add_flag("--assume-raw", assume_raw, "Take a backing file without a declared format for raw if it is not qcow2");
+}
+
+void add_image_options(CLI::App& command, ImageOptions& options) {
+    command.add_option("IMAGE", options.image, "The qcow2 image on top of the chain")->required();
+    add_allow_options(command, options.chain.allow, options.chain.assume_raw, "IMAGE's");
+    command
+        .add_option_function<std::string>(
+            "--snapshot", [&options](const std::string& s) { options.chain.snapshot = s; },
+            "Look at IMAGE's internal snapshot with this id or name instead of its current state")
+        ->type_name("ID|NAME");
+}
+
+void add_take_over_option(CLI::App& command, bool& take_over) {
+    command.add_flag("--take-over", take_over,
+                     "Also if another machine owns the active layer; it must not write it any more, see dmchain(8)");
+}
+
+void add_seal_options(CLI::App& command, device::SealHow& how) {
+    command.add_flag("--no-subclusters", how.fill,
+                     "Fill clusters that the layer owns in part from the layers below, instead of using extended L2 entries");
+    add_allow_options(command, how.allow, how.assume_raw, "the layer's");
+}
+
+namespace {
+
+void add_bytes(CLI::App& command, const char* name, std::optional<std::uint64_t>& bytes, const char* help) {
+    take_size(*command.add_option_function<std::uint64_t>(name, [&bytes](const std::uint64_t& n) { bytes = n; }, help));
+}
+
+}  // namespace
+
+void add_table_options(CLI::App& command, dm::TableOptions& o) {
+    add_bytes(command, "--index-cache", o.index_cache, "Memory that the target may use for its index, e.g. 64M (default 256M)");
+    add_bytes(command, "--replay", o.replay, "How much of the log an activation after a crash may have to read (default 16M)");
+    add_bytes(command, "--low-water", o.low_water, "An event is raised when less room is left for writes (default 1G, 0: never)");
+    command.add_flag("--error-if-no-space", o.error_if_no_space, "Writes for which there is no room fail instead of waiting");
+}
+
+void add_which_option(CLI::App& command, chain::Which& which) {
+    static const std::map<std::string, chain::Which> names = {{"here", chain::Which::here}, {"original", chain::Which::original}};
+    command
+        .add_option("--layers", which,
+                    "If CHAIN was copied with its layers: use the ones beside the copy (here), or those it was copied from (original)")
+        ->transform(CLI::CheckedTransformer(names))
+        ->type_name("here|original");
+}
+
+void take_size(CLI::Option& option) {
+    option
+        .transform(CLI::AsSizeValue(false))
+        // Run before that: -1 would become a very large number.
+        ->transform(CLI::Validator(
+            [](std::string& text) {
+                return !text.empty() && text.front() == '-' ? "a number of bytes cannot be negative" : std::string();
+            },
+            ""))
+        ->type_name("BYTES");
+}
+
+}  // namespace dmchain::commands
