@@ -239,6 +239,6 @@ struct chain_free {
 	__le64 offset;		/* bytes; bit 0 set: of the chain file */
 	__le64 bytes;
 };
-#define CHAIN_MAX_FREE	65536	/* entries; what does not fit is lost until the index is built anew */
+#define CHAIN_MAX_FREE	65536	/* entries; what does not fit is lost until the index is rebuilt */
 
 #endif /* DM_CHAIN_FORMAT_H */

@@ -42,7 +42,7 @@ static void free_bit(struct chain_active *a, u64 host, bool set)
 			page = NULL;
 		}
 		if (!page)
-			return; /* not used again until the index is built anew: no harm */
+			return; /* not used again until the index is rebuilt: no harm */
 	}
 	if (set && !__test_and_set_bit(n % PAGE_BITS, page))
 		a->free_clusters++;

@@ -211,7 +211,7 @@ TEST_CASE("recover: the command") {
     const std::string text =
         "{0}/a.qcow2 was frozen, {0}/b.qcow2 took over\n"
         "{2}{1}: 512 KiB, 3 layers; the active one, {0}/b.qcow2, has 1 clusters in 1 blocks of its log\n";
-    const std::string path = s.folder / "b.qcow2.chain";
+    const std::string path = s.folder / "b.chain";
     Ran ran = run(dmchain() + " recover " + (s.folder / "a.qcow2") + " --dry-run");
     CHECK(ran.out == fmt::format(fmt::runtime(text), s.folder.path(), path, "would build "));
     CHECK_FALSE(std::filesystem::exists(path));
@@ -224,13 +224,13 @@ TEST_CASE("recover: the command") {
     // By the chain file, in its place.
     ran = run(dmchain() + " recover --json " + path);
     CHECK(ran.status == 0);
-    CHECK(ran.out.find("\"active\": \"" + (s.folder / "b.qcow2") + "\"") != std::string::npos);
+    CHECK(ran.out.find("\"active_layer\": \"" + (s.folder / "b.qcow2") + "\"") != std::string::npos);
     ran = run(dmchain() + " recover --chain " + (s.folder / "y.chain") + " " + (s.folder / "b.qcow2"));
     CHECK(ran.status == 0);
     CHECK(chain::ChainFile(File(s.folder / "y.chain")).active());
     ran = run(dmchain() + " recover " + (s.folder / "base.qcow2"));
     CHECK(ran.status == 1);
-    s.folder.write("b.qcow2.chain", "precious");
+    s.folder.write("b.chain", "precious");
     ran = run(dmchain() + " recover " + (s.folder / "b.qcow2"));
     CHECK(ran.out == "dmchain: " + path + ": exists and is not a chain file: move it away, or name another place with --chain\n");
     // Sealed, the chain file no longer fits.

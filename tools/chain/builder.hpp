@@ -22,7 +22,7 @@ struct BuildOptions {
     std::function<void(std::uint64_t, std::uint64_t)> progress;
 };
 
-// Writes the chain file @path anew: under a temporary name, superblock last, then renamed. On an error
+// Writes the chain file @path: under a temporary name, superblock last, then renamed. On an error
 // what stood at @path before still does. Throws damaged() for what is wrong in the images.
 BuildResult build(const qcow2::Chain& chain, const std::string& path, const BuildOptions& options = {});
 

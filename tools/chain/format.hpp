@@ -11,7 +11,7 @@
 
 namespace dmchain::chain {
 
-// Where a chain file that is made anew has its layer table: right behind both copies of the superblock.
+// Where a new chain file has its layer table: right behind both copies of the superblock.
 inline constexpr std::uint64_t layers_at = CHAIN_SUPER_COPIES * CHAIN_SUPER_BYTES;
 
 // What the superblock says of the active layer.

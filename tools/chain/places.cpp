@@ -73,9 +73,11 @@ private:
     void content(const chain_layer& l, const std::string& path) {
         differs("size", who_.bytes, chain_le64(l.bytes));
         if (!who_.block_device) {
+            copy_ = who_.inode != chain_le64(l.inode);
             differs("time of modification", static_cast<std::uint64_t>(who_.mtime_sec), chain_le64(l.mtime_sec));
-            differs("time of modification, nanoseconds", who_.mtime_nsec, chain_le32(l.mtime_nsec));
-            copy_ = !what_ && who_.inode != chain_le64(l.inode);
+            // Archives that keep whole seconds are common.
+            if (!copy_ || who_.mtime_nsec)
+                differs("time of modification, nanoseconds", who_.mtime_nsec, chain_le32(l.mtime_nsec));
             if (copy_ && !l.head_crc) differs("inode", who_.inode, chain_le64(l.inode));
         }
         if (!what_ && (copy_ || chain_le32(l.flags) & CHAIN_LAYER_HAS_HEAD_CRC))
@@ -153,7 +155,11 @@ void note(const ChainFile& file, const Places& places) {
     table.records = file.layers();
     for (std::size_t i = 0; i < table.records.size(); i++) {
         chain_layer& r = table.records[i];
-        if (r.type == CHAIN_LAYER_FILE) r.inode = htole64(identity_of(places.paths[i]).inode);
+        if (r.type == CHAIN_LAYER_FILE) {
+            const Identity is = identity_of(places.paths[i]);
+            r.inode = htole64(is.inode);
+            r.mtime_nsec = htole32(is.mtime_nsec);
+        }
         table.name(r, places.paths[i]);
     }
     table.name_home(file.file().name());

@@ -29,7 +29,7 @@ public:
 
     explicit Window(const Geometry& geometry) : geometry_(geometry), whole_(leaves), cell_(cells) {}
 
-    // Starts anew at cluster @first: all holes.
+    // Starts again at cluster @first: all holes.
     void clear(std::uint64_t first);
     // What a layer says: @layer is the id that holds its data. The extent lies within the window and the disk,
     // and begins and ends at subblocks (or at the end of the disk).

@@ -40,11 +40,11 @@ std::string active_layer_of(const std::string& path) {
 }
 
 // A device that has the chain file open would go on in it, unseen.
-void require_unused(const std::string& path) {
+void require_unused(const std::string& path, const char* or_else = "") {
     const auto use = user_of(identity_of(path));
     if (use && use->device.active())
-        throw failed("{}: is the {} of the device {}: remove that first, or name another place with --chain", escaped(path),
-                     use->layer.id ? use->layer.state + " layer" : "chain file", escaped(use->device.name));
+        throw failed("{}: is the {} of the device {}: remove that first{}", escaped(path),
+                     use->layer.id ? use->layer.state + " layer" : "chain file", escaped(use->device.name), or_else);
 }
 
 }  // namespace
@@ -54,7 +54,7 @@ bool check_chain_file_place(const std::string& path, bool recovered) {
     if (!fs::exists(path, none)) return false;
     if (!fs::is_regular_file(path, none) || !chain::is_chain_file(File(path)))
         throw failed("{}: exists and is not a chain file: move it away, or name another place with --chain", escaped(path));
-    require_unused(path);
+    require_unused(path, ", or name another place with --chain");
     if (recovered) return true;
     if (const std::string layer = active_layer_of(path); !layer.empty())
         throw failed(
@@ -91,6 +91,8 @@ chain::ChainFile open_for_device(const std::string& path, const StartOptions& op
                 "{}: its active layer {} was sealed since: if another layer took over from it, 'dmchain recover' that; "
                 "otherwise 'dmchain create' makes a device of it",
                 escaped(path), escaped(layer));
+        require_unused(path);
+        require_unused(layer);
         chain::require_ours(layer, options.take_over);
     }
     if (places.noted) return file;

@@ -20,7 +20,7 @@
 namespace dmchain::qcow2 {
 namespace {
 
-// Room that the log has left when it begins anew, blocks.
+// Room that the log has left when it begins again, blocks.
 constexpr std::uint64_t spare_blocks = 16;
 
 class Records {
@@ -69,7 +69,7 @@ private:
     std::vector<chain_log_record> records_;  // in this machine's byte order until all() returns
 };
 
-// Appends blocks to a log that begins anew.
+// Appends blocks to a log that begins again.
 class LogWriter {
 public:
     LogWriter(Writable& to, const LogId& id, std::uint64_t at) : to_(to), at_(at) { std::memcpy(salt_, id.data(), sizeof salt_); }
