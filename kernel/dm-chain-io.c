@@ -52,7 +52,7 @@ static void start_read(struct chain_io *io, const struct chain_extent *x)
 	}
 }
 
-/* Splits the bio where its data lies apart, and starts each part. The last one is the bio itself. */
+/* Splits the bio where its data lies apart, and starts each part; the last is the bio itself. */
 static void read_bio(struct chain_io *io)
 {
 	struct bio *bio = io->bio;

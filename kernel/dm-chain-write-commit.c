@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Transactions: what the writer noted down becomes durable, the data first and the records after it,
- * in one write of the log, for all flushes that wait. A second thread does that, one commit at a
- * time.
+ * Transactions: what the writer noted down becomes durable, the data first and the records after
+ * it, in one write of the log, for all flushes that wait. A second thread does that, one commit at
+ * a time.
  */
 
 #include "dm-chain-writer.h"

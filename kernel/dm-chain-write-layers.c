@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Layers that come and go: a snapshot puts a new one on top, a frozen one is sealed. And a disk that
- * grows.
+ * Layers that come and go: a snapshot puts a new one on top, a frozen one is sealed. And a disk
+ * that grows.
  */
 
 #include "dm-chain-writer.h"
