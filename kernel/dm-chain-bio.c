@@ -221,7 +221,7 @@ int chain_bio_init(struct chain *c)
 	if (r)
 		return r;
 	c->pending = alloc_percpu(struct llist_head);
-	c->wq = alloc_workqueue("dm-chain", WQ_MEM_RECLAIM, 0);
+	c->wq = alloc_workqueue("dm-chain", WQ_MEM_RECLAIM | CHAIN_WQ_BOUND, 0);
 	c->inflate_wq = alloc_workqueue("dm-chain-inflate", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
 	if (!c->pending || !c->wq || !c->inflate_wq) {
 		chain_bio_exit(c);

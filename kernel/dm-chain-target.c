@@ -484,7 +484,7 @@ static void chain_io_hints(struct dm_target *ti, struct queue_limits *limits)
 	limits->physical_block_size = max_t(unsigned int, limits->physical_block_size,
 					    1u << c->file.geometry.subblock_shift);
 	limits->io_min = limits->physical_block_size;
-	limits->max_write_zeroes_sectors = MAX_ZERO_SECTORS;
+	chain_limit_write_zeroes(limits, MAX_ZERO_SECTORS);
 	limits->discard_granularity = limits->physical_block_size;
 	chain_limit_discard(limits, MAX_ZERO_SECTORS);
 }
