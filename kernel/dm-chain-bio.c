@@ -38,7 +38,8 @@ static void chain_io_work(struct work_struct *work)
  * empty queues its own work, which takes all that is there then. While that worker blocks, the
  * next to find the list empty gets another one.
  */
-void chain_io_queue(struct chain *c, struct bio *bio, void (*start)(struct chain_io *io))
+void chain_io_queue(struct chain *c, struct bio *bio, const struct chain_extent *found,
+		    void (*start)(struct chain_io *io))
 {
 	struct chain_io *io = chain_io_of(bio);
 
@@ -46,6 +47,10 @@ void chain_io_queue(struct chain *c, struct bio *bio, void (*start)(struct chain
 	io->bio = bio;
 	io->done = NULL;
 	io->start = start;
+	if (found)
+		io->found = *found;
+	else
+		io->found.sectors = 0;
 	io->pending = raw_cpu_ptr(c->pending);
 	INIT_WORK(&io->work, chain_io_work);
 	if (llist_add(&io->node, io->pending))
@@ -216,7 +221,7 @@ int chain_bio_init(struct chain *c)
 	if (r)
 		return r;
 	c->pending = alloc_percpu(struct llist_head);
-	c->wq = alloc_workqueue("dm-chain", WQ_MEM_RECLAIM, 0);
+	c->wq = alloc_workqueue("dm-chain", WQ_MEM_RECLAIM | CHAIN_WQ_BOUND, 0);
 	c->inflate_wq = alloc_workqueue("dm-chain-inflate", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
 	if (!c->pending || !c->wq || !c->inflate_wq) {
 		chain_bio_exit(c);

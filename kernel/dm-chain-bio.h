@@ -11,6 +11,7 @@
 #include <linux/llist.h>
 #include <linux/workqueue.h>
 
+#include "dm-chain-index.h"
 #include "dm-chain.h"
 
 /*
@@ -23,6 +24,7 @@ struct chain_io {
 	struct llist_node node; /* in pending */
 	struct llist_head *pending; /* one of chain->pending */
 	void (*start)(struct chain_io *io); /* by the worker that takes it from there */
+	struct chain_extent found; /* what the bio begins with; 0 sectors: unknown */
 	struct work_struct work;
 	struct kiocb iocb;
 	const struct chain_layer_open *layer;
@@ -87,9 +89,10 @@ void chain_bio_exit(struct chain *c);
 
 /*
  * Takes over @bio, which was mapped: a worker calls @start. That has a no-I/O allocation scope and
- * a plug. Context: any that may queue work.
+ * a plug. @found: what a lookup said that will still be true then, or NULL. Context: any that may queue work.
  */
-void chain_io_queue(struct chain *c, struct bio *bio, void (*start)(struct chain_io *io));
+void chain_io_queue(struct chain *c, struct bio *bio, const struct chain_extent *found,
+		    void (*start)(struct chain_io *io));
 
 /*
  * The first @sectors of io->bio as a bio of their own, which io->bio waits for. @done as in struct

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What differs between the kernels that the target is built for, 6.1 to 6.12: all of it is here.
+ * What differs between the kernels that the target is built for, 6.1 to 6.12, and what is known to
+ * differ up to 6.19: all of it is here. See docs/target.md, "Kernels".
  */
 #ifndef DM_CHAIN_COMPAT_H
 #define DM_CHAIN_COMPAT_H
@@ -10,6 +11,7 @@
 #include <linux/shrinker.h>
 #include <linux/slab.h>
 #include <linux/version.h>
+#include <linux/workqueue.h>
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
 #define CHAIN_OPEN_READ FMODE_READ
@@ -19,7 +21,8 @@
 #define CHAIN_OPEN_WRITE BLK_OPEN_WRITE
 #endif
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+/* Hidden behind accessors in 6.7; 6.6 got these later, and only some of its releases have them. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
 static inline struct timespec64 chain_inode_mtime(const struct inode *inode)
 {
 	return inode->i_mtime;
@@ -37,6 +40,26 @@ static inline void chain_limit_discard(struct queue_limits *limits, unsigned int
 	limits->max_hw_discard_sectors = sectors;
 	limits->max_discard_sectors = sectors;
 }
+
+/*
+ * Since 6.17 a device says whether it unmaps what it writes zeroes to, and a limit that differs
+ * from the one of write-zeroes makes the table invalid. What a table inherits of that is no promise
+ * of ours.
+ */
+static inline void chain_limit_write_zeroes(struct queue_limits *limits, unsigned int sectors)
+{
+	limits->max_write_zeroes_sectors = sectors;
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
+	limits->max_hw_wzeroes_unmap_sectors = 0;
+#endif
+}
+
+/* Workqueues that are bound to a processor say so since 6.17, and will have to. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#define CHAIN_WQ_BOUND 0
+#else
+#define CHAIN_WQ_BOUND WQ_PERCPU
+#endif
 
 /* Frees @p after a grace period; may sleep. The name says so since 6.3. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)

@@ -52,18 +52,19 @@ static void start_read(struct chain_io *io, const struct chain_extent *x)
 	}
 }
 
-/* Splits the bio where its data lies apart, and starts each part. The last one is the bio itself. */
+/* Splits the bio where its data lies apart, and starts each part; the last is the bio itself. */
 static void read_bio(struct chain_io *io)
 {
+	struct chain_extent x = io->found;
 	struct bio *bio = io->bio;
-	struct chain_extent x;
-	int r;
 
-	for (;;) {
+	for (;; x.sectors = 0) {
 		struct chain_io *now = io;
+		int r = 0;
 
-		r = chain_index_find(io->chain->index, bio->bi_iter.bi_sector, bio_sectors(bio),
-				     &x);
+		if (!x.sectors)
+			r = chain_index_find(io->chain->index, bio->bi_iter.bi_sector,
+					     bio_sectors(bio), &x);
 		if (r) {
 			chain_io_end(io, r);
 			return;
@@ -76,9 +77,9 @@ static void read_bio(struct chain_io *io)
 	}
 }
 
-void chain_read_queue(struct chain *c, struct bio *bio)
+void chain_read_queue(struct chain *c, struct bio *bio, const struct chain_extent *found)
 {
-	chain_io_queue(c, bio, read_bio);
+	chain_io_queue(c, bio, found, read_bio);
 }
 
 int chain_read_sync(struct chain *c, sector_t sector, u32 sectors, void *buf)

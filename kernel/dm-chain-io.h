@@ -9,10 +9,11 @@
 #include "dm-chain.h"
 
 /*
- * Takes over the read @bio, which was mapped and whose sectors are of the virtual disk. Context:
- * any that may queue work.
+ * Takes over the read @bio, which was mapped and whose sectors are of the virtual disk. @found: what
+ * chain_index_lookup() said of it, or NULL; with a writer, it entered c->inflight before that.
+ * Context: any that may queue work.
  */
-void chain_read_queue(struct chain *c, struct bio *bio);
+void chain_read_queue(struct chain *c, struct bio *bio, const struct chain_extent *found);
 
 /*
  * Reads @sectors (within one cluster) from @sector of the disk on into @buf, and waits. Context:

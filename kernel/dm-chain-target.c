@@ -48,12 +48,11 @@ static int chain_map_write(struct chain *c, struct bio *bio, struct chain_io *io
 		if (!bdev || READ_ONCE(c->uncommitted))
 			goto unlock;
 	}
+	io->epoch = idx;
 	if (!bdev) {
-		chain_inflight_leave(&c->inflight, idx);
-		chain_overwrite_queue(c, bio);
+		chain_overwrite_queue(c, bio, &x);
 		return DM_MAPIO_SUBMITTED;
 	}
-	io->epoch = idx;
 	if (x.sectors < bio_sectors(bio))
 		dm_accept_partial_bio(bio, x.sectors);
 	bio_set_dev(bio, bdev);
@@ -88,8 +87,10 @@ static int chain_map(struct dm_target *ti, struct bio *bio)
 	if (c->writer)
 		io->epoch = chain_inflight_enter(&c->inflight);
 
-	if (unlikely(!chain_index_lookup(c->index, bio->bi_iter.bi_sector, bio_sectors(bio), &x)))
-		goto queue;
+	if (unlikely(!chain_index_lookup(c->index, bio->bi_iter.bi_sector, bio_sectors(bio), &x))) {
+		chain_read_queue(c, bio, NULL);
+		return DM_MAPIO_SUBMITTED;
+	}
 
 	switch (chain_entry_kind(x.entry)) {
 	case CHAIN_DATA:
@@ -112,7 +113,7 @@ static int chain_map(struct dm_target *ti, struct bio *bio)
 		break;
 	}
 queue:
-	chain_read_queue(c, bio);
+	chain_read_queue(c, bio, &x);
 	return DM_MAPIO_SUBMITTED;
 }
 
@@ -483,7 +484,7 @@ static void chain_io_hints(struct dm_target *ti, struct queue_limits *limits)
 	limits->physical_block_size = max_t(unsigned int, limits->physical_block_size,
 					    1u << c->file.geometry.subblock_shift);
 	limits->io_min = limits->physical_block_size;
-	limits->max_write_zeroes_sectors = MAX_ZERO_SECTORS;
+	chain_limit_write_zeroes(limits, MAX_ZERO_SECTORS);
 	limits->discard_granularity = limits->physical_block_size;
 	chain_limit_discard(limits, MAX_ZERO_SECTORS);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Transactions: what the writer noted down becomes durable, the data first and the records after it,
- * in one write of the log, for all flushes that wait. A second thread does that, one commit at a
- * time.
+ * Transactions: what the writer noted down becomes durable, the data first and the records after
+ * it, in one write of the log, for all flushes that wait. A second thread does that, one commit at
+ * a time.
  */
 
 #include "dm-chain-writer.h"
@@ -14,17 +14,15 @@
 
 #define COMMIT_SECONDS 5 /* records wait no longer for a flush */
 
-/* ---- Going down the ladder ---- */
+/* ---- When something cannot be written ---- */
 
-void chain_writer_degrade(struct chain_writer *w, enum writer_mode mode, const char *why, int r)
+void chain_writer_degrade(struct chain_writer *w, const char *why, int r)
 {
-	if (w->mode >= mode)
+	if (w->read_only)
 		return;
-	DMERR("%s: %s: error %d: the device is %s now", w->chain->file.path, why, r,
-	      mode == MODE_RO ? "read-only" : "failed");
-	WRITE_ONCE(w->mode, mode);
+	DMERR("%s: %s: error %d: the device is read-only now", w->chain->file.path, why, r);
+	WRITE_ONCE(w->read_only, true);
 	WRITE_ONCE(w->chain->active_id, CHAIN_NO_LAYER);
-	w->needs_check = true;
 	dm_table_event(w->chain->ti->table);
 }
 
@@ -96,7 +94,7 @@ static void write_back(struct chain_writer *w)
 	w->store_error = r;
 	w->packed_waits = r == -ENOSPC || r == -EDQUOT || r == -ENOMEM;
 	if (r && !w->packed_waits)
-		chain_writer_degrade(w, MODE_RO, "cannot write the index back", r);
+		chain_writer_degrade(w, "cannot write the index back", r);
 	if (r)
 		return;
 	w->chain->layers_changed = false;
@@ -115,7 +113,7 @@ static bool still_ours(struct chain_writer *w)
 		return true;
 	if (r == -EBUSY)
 		w->told = true;
-	chain_writer_degrade(w, MODE_RO, "the active layer was changed by somebody else", r);
+	chain_writer_degrade(w, "the active layer was changed by somebody else", r);
 	return false;
 }
 
@@ -129,13 +127,13 @@ static int commit(struct chain_writer *w, struct txn *t, enum chain_log_type las
 	struct chain_active *a = w->active;
 	int r = -EIO;
 
-	if (w->mode == MODE_RW && still_ours(w)) {
+	if (!w->read_only && still_ours(w)) {
 		if (t->count || last)
 			r = chain_log_append(a, t->record, t->count, last, body, bytes);
 		else
 			r = chain_active_flush(a);
 		if (r)
-			chain_writer_degrade(w, MODE_RO, "cannot write the log", r);
+			chain_writer_degrade(w, "cannot write the log", r);
 	}
 	end_waiters(t, r);
 	w->commits++;
@@ -143,7 +141,7 @@ static int commit(struct chain_writer *w, struct txn *t, enum chain_log_type las
 		w->packed = a->log;
 	if (!r && (t->store || w->packed_waits))
 		write_back(w);
-	if (w->needs_check && !w->told) {
+	if (w->read_only && !w->told) {
 		w->told = true;
 		chain_store_needs_check(w->store);
 	}
@@ -231,7 +229,7 @@ void chain_commit_look(struct chain_writer *w)
 	if (w->freeing)
 		w->no_space = false; /* until somebody finds that it is not enough */
 	w->freeing = false;
-	if (!w->open->count && w->mode == MODE_RW)
+	if (!w->open->count && !w->read_only)
 		WRITE_ONCE(w->chain->uncommitted, false);
 	atomic_set(&w->retry, 1);
 }

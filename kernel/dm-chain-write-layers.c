@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Layers that come and go: a snapshot puts a new one on top, a frozen one is sealed. And a disk that
- * grows.
+ * Layers that come and go: a snapshot puts a new one on top, a frozen one is sealed. And a disk
+ * that grows.
  */
 
 #include "dm-chain-writer.h"
@@ -179,7 +179,7 @@ int chain_writer_snapshot(struct chain *c, const char *path)
 		      (size_t)CHAIN_LOG_MAX_PATH);
 		return -EINVAL;
 	}
-	if (w->mode != MODE_RW) {
+	if (w->read_only) {
 		DMERR("snapshot %s: the device is read-only", path);
 		return -EROFS;
 	}
@@ -287,7 +287,7 @@ int chain_writer_resize(struct chain *c, u64 sectors)
 	struct chain_owned owned;
 	int r;
 
-	if (w->mode != MODE_RW)
+	if (w->read_only)
 		return -EROFS;
 	if (old & (unit_sectors(w) - 1)) {
 		DMERR("%s: its size of %llu sectors is not a multiple of %u: resize it offline",
@@ -312,7 +312,7 @@ int chain_writer_resize(struct chain *c, u64 sectors)
 		if (!r)
 			chain_txn_record(w, cluster, &owned);
 		else
-			chain_writer_degrade(w, MODE_RO, "cannot resize", r);
+			chain_writer_degrade(w, "cannot resize", r);
 	}
 	if (!r)
 		r = chain_commit_held(w, true, CHAIN_LOG_RESIZE, &body, sizeof(body));

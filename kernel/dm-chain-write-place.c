@@ -32,23 +32,13 @@ static void overwrite_bio(struct chain_io *io)
 {
 	struct chain *c = io->chain;
 	struct bio *bio = io->bio;
-	struct chain_extent x;
-	int idx, r;
+	struct chain_extent x = io->found;
+	int idx = io->epoch, r;
 
+	io->epoch = -1;
 	for (;;) {
 		struct chain_io *now = io;
 
-		/* By piece: what is left might have to wait for the writer. */
-		idx = chain_inflight_enter(&c->inflight);
-		r = chain_index_find(c->index, bio->bi_iter.bi_sector, bio_sectors(bio), &x);
-		if (r || !in_place(c, &x)) {
-			chain_inflight_leave(&c->inflight, idx);
-			if (r)
-				chain_io_end(io, r);
-			else
-				chain_write_queue(c, bio);
-			return;
-		}
 		if (x.sectors < bio_sectors(bio))
 			now = chain_io_split(io, x.sectors, part_written);
 		now->epoch = idx;
@@ -56,10 +46,20 @@ static void overwrite_bio(struct chain_io *io)
 			       (u64)chain_entry_pos(x.entry) << SECTOR_SHIFT);
 		if (now == io)
 			return;
+		/* Entered for each piece: what is left might have to wait for the writer. */
+		idx = chain_inflight_enter(&c->inflight);
+		r = chain_index_find(c->index, bio->bi_iter.bi_sector, bio_sectors(bio), &x);
+		if (r || !in_place(c, &x))
+			break;
 	}
+	chain_inflight_leave(&c->inflight, idx);
+	if (r)
+		chain_io_end(io, r);
+	else
+		chain_write_queue(c, bio);
 }
 
-void chain_overwrite_queue(struct chain *c, struct bio *bio)
+void chain_overwrite_queue(struct chain *c, struct bio *bio, const struct chain_extent *found)
 {
-	chain_io_queue(c, bio, overwrite_bio);
+	chain_io_queue(c, bio, found, overwrite_bio);
 }

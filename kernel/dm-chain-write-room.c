@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Room for the writer: free clusters of the active layer, its log's next segment, and growing, which
- * the commits' thread does.
+ * Room for the writer: free clusters of the active layer, its log's next segment, and growing,
+ * which the commits' thread does.
  */
 
 #include "dm-chain-writer.h"

@@ -11,7 +11,7 @@
 
 static void start_bio(struct chain_writer *w, struct bio *bio)
 {
-	if (w->mode != MODE_RW) {
+	if (READ_ONCE(w->read_only)) {
 		chain_end_bio(bio, -EIO);
 		return;
 	}
@@ -157,7 +157,7 @@ void chain_writer_release(struct chain_writer *w)
 {
 	struct chain *c = w->chain;
 
-	if (w->mode == MODE_RW)
+	if (!w->read_only)
 		WRITE_ONCE(c->active_id, w->active->layer->id);
 	spin_lock_irq(&w->lock);
 	w->held = false;
@@ -198,7 +198,7 @@ int chain_writer_stop(struct chain *c)
 	chain_writer_hold(w);
 	cancel_delayed_work_sync(&w->commit_timer);
 	cancel_delayed_work_sync(&w->retry_timer);
-	return chain_commit_held(w, w->mode == MODE_RW, 0, NULL, 0);
+	return chain_commit_held(w, !w->read_only, 0, NULL, 0);
 }
 
 void chain_writer_resume(struct chain *c)

@@ -119,7 +119,7 @@ int chain_writer_leave(struct chain *c)
 {
 	struct chain_active *a = c->writer->active;
 
-	if (c->writer->mode != MODE_RW)
+	if (c->writer->read_only)
 		return -EROFS;
 	return chain_claimed_twice(&a->layer->opened) ? 0 : chain_owner_release(a);
 }
@@ -151,15 +151,12 @@ void chain_writer_close(struct chain *c)
 
 void chain_writer_stats(struct chain *c, struct chain_writer_stats *s)
 {
-	static const char *const mode_names[] = { "rw", "ro", "fail" };
 	struct chain_writer *w = c->writer;
 
-	s->mode = mode_names[w->mode];
+	s->mode = w->read_only ? "ro" : w->no_space ? "out_of_space" : "rw";
 	if (c->released)
 		s->mode = "released";
-	else if (w->mode == MODE_RW && w->no_space)
-		s->mode = "out_of_space";
-	s->needs_check = w->needs_check;
+	s->needs_check = w->read_only;
 	s->commits = w->commits;
 	s->log_bytes = w->active->log_blocks * CHAIN_LOG_BLOCK;
 	s->active_id = w->active->layer->id;

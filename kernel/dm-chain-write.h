@@ -26,10 +26,11 @@ void chain_writer_close(struct chain *c);
 void chain_write_queue(struct chain *c, struct bio *bio);
 
 /*
- * The same with a write that was mapped and was found to be one in place, in a file. What turns out
- * to be none goes to the writer.
+ * The same with a write that was mapped and begins in place, in a file, as @found says: what
+ * chain_index_lookup() said of it after it entered c->inflight, which is its first piece's now. What
+ * cannot be written in place goes to the writer.
  */
-void chain_overwrite_queue(struct chain *c, struct bio *bio);
+void chain_overwrite_queue(struct chain *c, struct bio *bio, const struct chain_extent *found);
 
 /*
  * From now on bios that wait for room do so no more. @requeue: they come again later; otherwise
@@ -54,7 +55,7 @@ int chain_writer_sealed(struct chain *c, unsigned int id);
 int chain_writer_resize(struct chain *c, u64 sectors);
 
 struct chain_writer_stats {
-	const char *mode; /* rw, out_of_space, ro, fail */
+	const char *mode; /* rw, out_of_space, ro */
 	bool needs_check;
 	u64 commits;
 	u64 log_bytes;

@@ -4,7 +4,7 @@
  * In the order in which they know each other, each only those before it:
  *
  *   -room    free clusters and room for the log; growing
- *   -commit  records, transactions, what makes them durable; the ladder
+ *   -commit  records, transactions, what makes them durable; read-only after a failure
  *   -first   first writes: pieces, bounces, clusters under way
  *   -zero    discard and write-zeroes
  *   -thread  who runs all that, and holding it
@@ -32,8 +32,6 @@
 
 #define BOUNCES 8 /* units that can be merged at a time */
 #define DIRTY_LEAVES 2048 /* of 4 KiB each: then the index is written back */
-
-enum writer_mode { MODE_RW, MODE_RO, MODE_FAIL };
 
 /* A cluster of the disk with units that are being written for the first time. */
 struct fresh {
@@ -68,7 +66,8 @@ struct chain_writer {
 	struct chain_active *active;
 	struct chain_store *store;
 	struct chain_write_options options;
-	enum writer_mode mode;
+	bool read_only; /* something could not be written: for good; the chain needs a check */
+	bool told; /* the chain file says so */
 	unsigned int unit_shift; /* log2 bytes */
 	u64 replay_from; /* a->log_blocks when the index was last written back */
 	struct chain_log_position packed; /* of the log: what the packed index says */
@@ -117,7 +116,6 @@ struct chain_writer {
 	bool grow_failed; /* until the timer says to try again */
 	bool no_space;
 	bool low;
-	bool needs_check, told; /* told: the chain file says so */
 	u64 commits;
 };
 
@@ -175,8 +173,8 @@ void chain_room_look(struct chain_writer *w);
 int chain_commit_init(struct chain_writer *w);
 void chain_commit_exit(struct chain_writer *w);
 
-/* Down the ladder. Also from the commit work. */
-void chain_writer_degrade(struct chain_writer *w, enum writer_mode mode, const char *why, int r);
+/* Nothing more is written, since @why failed with @r. Also from the commit work. */
+void chain_writer_degrade(struct chain_writer *w, const char *why, int r);
 
 /* True: nothing that makes a record may be started. */
 static inline bool chain_txn_full(const struct chain_writer *w)

@@ -15,6 +15,7 @@
 #include "dm-chain-inflight.h"
 #include "dm-chain-layer.h"
 
+struct chain_extent;
 struct chain_index;
 struct chain_inflate;
 struct chain_writer;
