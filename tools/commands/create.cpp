@@ -75,9 +75,7 @@ void create_writable(const Options& o, const std::string& path, const std::strin
     try {
         ImageOptions top{layer, o.image.chain};
         top.chain.in_use = true;
-        // The layer may lie elsewhere; what IMAGE's folder has stays allowed, whether it is in it or not.
-        const std::filesystem::path image = Place(o.image.image).path();
-        top.chain.allow.push_back(File(o.image.image).identity().block_device ? image.string() : image.parent_path().string());
+        top.chain.beneath.push_back(o.image.image);  // the layer may lie elsewhere
         build_chain_file(top, path, true);
         built = true;
         create_device(o.name, open_for_device(path), o.index_cache, o.json);

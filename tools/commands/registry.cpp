@@ -16,7 +16,7 @@ void add_image_options(CLI::App& command, ImageOptions& options) {
     command.add_option("IMAGE", options.image, "The qcow2 image on top of the chain")->required();
     command
         .add_option("--allow", options.chain.allow,
-                    "Folder (or file) outside IMAGE's own folder that images may name; repeatable")
+                    "Folder (or file) outside IMAGE's own folder that images may name, or none; repeatable")
         ->type_name("DIR")
         ->allow_extra_args(false);
     command.add_flag("--assume-raw", options.chain.assume_raw,

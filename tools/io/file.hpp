@@ -37,6 +37,7 @@ public:
     Place& operator=(Place&&) = delete;
 
     const std::string& path() const { return path_; }  // absolute, symlinks resolved
+    std::uint64_t device() const;                      // number of the block device; 0: it is none
 
 private:
     friend class File;
