@@ -177,7 +177,9 @@ TEST_CASE("layers that took over are followed") {
         Folder other;
         other.write("d.qcow2", s.layers[2].bytes);
         s.close(2, other / "d.qcow2", s.layers[2].id());
-        CHECK(error_of([&] { chain::find_top(s.folder / "c.qcow2", {}); }).ends_with("use \"--allow " + other.path() + "\""));
+        CHECK(error_of([&] { chain::find_top(s.folder / "c.qcow2", {}); })
+                  .ends_with("use \"--allow " + other.path() + "\", or the line \"allow = " + other.path() +
+                             "\" in /etc/dmchain.conf"));
         ChainOptions allowed;
         allowed.allow = {other.path()};
         CHECK(chain::find_top(s.folder / "c.qcow2", allowed).path == other / "d.qcow2");

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Chains: which files may be named and which not, loops, formats that are not declared, depth, and what
+// Chains: loops, formats that are not declared, depth, and what
 // the index builder asks of a chain.
 #include "qcow2/chain.hpp"
 
 #include <doctest/doctest.h>
 #include <fmt/format.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "support/folder.hpp"
@@ -30,12 +29,6 @@ std::string error_of(const std::string& top, const ChainOptions& options = {}) {
 std::string over(const std::string& backing, const std::string& format = "qcow2") {
     return Maker({.backing = backing, .backing_format = format}).bytes;
 }
-
-// Sets DMCHAIN_CONF for its lifetime.
-struct Configuration {
-    explicit Configuration(const std::string& path) { ::setenv("DMCHAIN_CONF", path.c_str(), 1); }
-    ~Configuration() { ::unsetenv("DMCHAIN_CONF"); }
-};
 
 }  // namespace
 
@@ -99,84 +92,6 @@ TEST_CASE("chain: loops of every length are refused") {
           fmt::format("3 {0}/c.qcow2: its backing file '{0}/hard.qcow2' is in the chain already (named by the command), "
                       "expected a chain without loops",
                       folder.path()));
-}
-
-TEST_CASE("chain: files outside the top image's folder need leave, symlinks resolved") {
-    Folder here;
-    Folder there;
-    there.write("base.qcow2", Maker().bytes);
-    const std::string direct = here.write("top.qcow2", over(there / "base.qcow2"));
-    const std::string refused = fmt::format(
-        "1 {0}/top.qcow2: its backing file '{1}/base.qcow2' is outside the folder of the image on top; if you trust it, "
-        "use \"--allow {1}\"",
-        here.path(), there.path());
-    CHECK(error_of(direct) == refused);
-    CHECK(error_of(direct, {.allow = {there.path()}}) == "none");
-    CHECK(error_of(direct, {.allow = {there / "base.qcow2"}}) == "none");
-    CHECK(error_of(direct, {.allow = {here.path()}}) == refused);
-    CHECK(error_of(direct, {.allow = {"/nowhere"}}) == "1 /nowhere: cannot open: No such file or directory");
-
-    SUBCASE("a link in the folder that leads out of it") {
-        REQUIRE(::symlink((there / "base.qcow2").c_str(), (here / "inside.qcow2").c_str()) == 0);
-        here.write("top.qcow2", over("inside.qcow2"));
-        CHECK(error_of(direct) == refused);
-        CHECK(error_of(direct, {.allow = {there.path()}}) == "none");
-    }
-    SUBCASE("dots that lead out of it") {
-        here.write("top.qcow2", over("../" + there.path().substr(there.path().rfind('/') + 1) + "/base.qcow2"));
-        CHECK(error_of(direct) == refused);
-    }
-    SUBCASE("a folder whose name only begins like an allowed one") {
-        const std::string longer = there.path() + "x";
-        std::filesystem::create_directory(longer);
-        std::filesystem::rename(there / "base.qcow2", longer + "/base.qcow2");
-        here.write("top.qcow2", over(longer + "/base.qcow2"));
-        CHECK(error_of(direct, {.allow = {there.path()}}).starts_with("1 "));
-        CHECK(error_of(direct, {.allow = {longer}}) == "none");
-        std::filesystem::remove_all(longer);
-    }
-    SUBCASE("a layer elsewhere that names its neighbour: the rule goes by the top's folder") {
-        there.write("deep.qcow2", over("base.qcow2"));
-        here.write("top.qcow2", over(there / "deep.qcow2"));
-        CHECK(error_of(direct, {.allow = {there / "deep.qcow2"}}) ==
-              fmt::format("1 {1}/deep.qcow2: its backing file '{1}/base.qcow2' is outside the folder of the image on top; if "
-                          "you trust it, use \"--allow {1}\"",
-                          here.path(), there.path()));
-        CHECK(error_of(direct, {.allow = {there.path()}}) == "none");
-    }
-    SUBCASE("a data file") {
-        there.write("data.raw", std::string(65536, 'd'));
-        here.write("top.qcow2", Maker({.data_file = there / "data.raw"}).bytes);
-        CHECK(error_of(direct) == fmt::format("1 {0}/top.qcow2: its data file '{1}/data.raw' is outside the folder of the "
-                                              "image on top; if you trust it, use \"--allow {1}\"",
-                                              here.path(), there.path()));
-        CHECK(error_of(direct, {.allow = {there.path()}}) == "none");
-    }
-    SUBCASE("the top named by a link: relative names start at the link, the folder is that of the file") {
-        there.write("top.qcow2", over("base.qcow2"));
-        REQUIRE(::symlink((there / "top.qcow2").c_str(), (here / "link.qcow2").c_str()) == 0);
-        CHECK(error_of(here / "link.qcow2") ==
-              fmt::format(
-                  "1 {1}/top.qcow2: its backing file cannot be used: {0}/base.qcow2: cannot open: No such file or directory",
-                  here.path(), there.path()));
-        REQUIRE(::symlink((there / "base.qcow2").c_str(), (here / "base.qcow2").c_str()) == 0);
-        CHECK(error_of(here / "link.qcow2") == "none");
-    }
-    SUBCASE("the configuration file") {
-        Configuration set(here.write("conf", "# who may be named\n\n  allow=/nowhere\nallow = " + there.path() + "  # images\n"));
-        CHECK(error_of(direct) == "none");
-        here.write("conf", "allow = /nowhere\n");
-        CHECK(error_of(direct) == refused);
-        here.write("conf", "allow = /\n");
-        CHECK(error_of(direct) == "none");
-        for (const char* wrong : {"allow = there", "deny = /x", "allow", "/srv"}) {
-            here.write("conf", std::string("\n") + wrong + "\n");
-            CHECK(error_of(direct) == fmt::format("1 {}/conf: line 2 is '{}', expected \"allow = /path\"", here.path(), wrong));
-        }
-        Configuration gone(here / "none");
-        CHECK(error_of(direct) ==
-              fmt::format("1 {}/none: cannot read the configuration: No such file or directory", here.path()));
-    }
 }
 
 TEST_CASE("chain: a format that is not declared is probed for qcow2, and never silently raw") {

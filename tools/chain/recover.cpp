@@ -21,9 +21,8 @@ std::string successor_of(const std::string& layer, const qcow2::Log::Successor& 
         std::error_code none;
         if (!fs::exists(candidate, none)) continue;
         const Place place(candidate.string());
-        if (!policy.allows(place.path()))
-            throw failed("{}: was frozen when {} took over, which is outside its folder; if you trust it, use \"--allow {}\"",
-                         escaped(layer), in_quotes(s.path), escaped(fs::path(place.path()).parent_path().string()));
+        if (!policy.allows(place))
+            throw failed("{}: was frozen when {} took over, which {}", escaped(layer), in_quotes(s.path), policy.refusal(place));
         return candidate.string();
     }
     throw failed(
@@ -36,7 +35,7 @@ std::string successor_of(const std::string& layer, const qcow2::Log::Successor& 
 
 Top find_top(const std::string& path, const qcow2::ChainOptions& options) {
     qcow2::Policy policy(options.allow);
-    policy.allow(fs::path(Place(path).path()).parent_path().string());
+    policy.own(path);
     Top top{path};
     for (;;) {
         const File file(top.path);

@@ -84,9 +84,7 @@ void create_writable(const Options& o, const std::string& path, bool replace, co
     try {
         qcow2::ChainOptions top = o.image.chain;
         top.in_use = true;
-        // The layer may lie elsewhere; what IMAGE's folder has stays allowed, whether it is in it or not.
-        const std::filesystem::path image = Place(o.image.image).path();
-        top.allow.push_back(File(o.image.image).identity().block_device ? image.string() : image.parent_path().string());
+        top.beneath.push_back(o.image.image);  // the layer may lie elsewhere
         device::build_chain_file(layer, top, path, true, replace);
         built = true;
         file = start(o, path);

@@ -7,7 +7,7 @@
 namespace dmchain::commands {
 
 void add_allow_options(CLI::App& command, std::vector<std::string>& allow, bool& assume_raw, const std::string& own) {
-    command.add_option("--allow", allow, "Folder (or file) outside " + own + " own folder that images may name; repeatable")
+    command.add_option("--allow", allow, "Folder (or file) outside " + own + " own folder that images may name, or none; repeatable")
         ->type_name("DIR")
         ->allow_extra_args(false);
     command.add_flag("--assume-raw", assume_raw, "Take a backing file without a declared format for raw if it is not qcow2");

@@ -55,6 +55,11 @@ Place::~Place() {
     if (fd_ >= 0) ::close(fd_);
 }
 
+std::uint64_t Place::device() const {
+    struct stat st {};
+    return ::fstat(fd_, &st) == 0 && S_ISBLK(st.st_mode) ? st.st_rdev : 0;
+}
+
 File::File(const Place& place) : fd_(-1), name_(place.name_), path_(place.path_) {
     // Looked at before it is opened: opening a FIFO waits, opening some devices does things.
     struct stat st {};

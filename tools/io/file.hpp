@@ -38,6 +38,7 @@ public:
 
     const std::string& name() const { return name_; }  // absolute, symlinks as they are: to be written down
     const std::string& path() const { return path_; }  // absolute, symlinks resolved: to be checked
+    std::uint64_t device() const;                      // number of the block device; 0: it is none
 
 private:
     friend class File;

@@ -14,12 +14,6 @@
 namespace dmchain::qcow2 {
 namespace {
 
-std::string folder_of(const std::string& path) {
-    std::size_t slash = path.rfind('/');
-    if (slash == std::string::npos) return ".";
-    return slash == 0 ? "/" : path.substr(0, slash);
-}
-
 std::string absolute(const std::string& folder, const std::string& name) {
     return name.starts_with('/') ? name : folder + "/" + name;
 }
@@ -32,8 +26,11 @@ public:
     // Adds the layers to @layers, top first; on an error they are those above the one at fault.
     void open(const std::string& top, std::vector<std::unique_ptr<Layer>>& layers) {
         std::optional<File> next(top);
-        // A block device has no folder of its own: /dev holds everybody's.
-        if (!next->identity().block_device) policy_.allow(folder_of(next->path()));
+        policy_.own(top);
+        for (const std::string& image : options_.beneath) {
+            policy_.own(image);
+            policy_.add(image);
+        }
         remember(*next);
         NamedFile name = {top, Format::qcow2, std::nullopt};
         while (next) {
@@ -84,10 +81,8 @@ private:
             }
         };
         use(place, path);
-        if (!policy_.allows(place->path()))
-            throw failed("{}: its {} {} is outside the folder of the image on top; if you trust it, use \"--allow {}\"",
-                         escaped(image), what, in_quotes(place->path()),
-                         escaped(folder_of(place->path()) == "/dev" ? place->path() : folder_of(place->path())));
+        if (!policy_.allows(*place))
+            throw failed("{}: its {} {} {}", escaped(image), what, in_quotes(place->path()), policy_.refusal(*place));
         use(opened, *place);
         File& file = *opened;
         if (files_.size() >= Chain::max_files)

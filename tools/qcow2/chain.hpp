@@ -49,6 +49,7 @@ private:
 
 struct ChainOptions {
     std::vector<std::string> allow{};       // folders besides the top image's own; see policy.hpp
+    std::vector<std::string> beneath{};     // images that the top was made on: what lies beside them may be named, too
     bool assume_raw = false;                // a backing file without declared format and magic is raw
     bool in_use = false;                    // layers that dm-chain has not sealed are read by their log, not refused
     std::optional<std::string> snapshot{};  // id or name of an internal snapshot of the top image

@@ -128,6 +128,12 @@ private:
 
 }  // namespace
 
+std::string folder_of(const std::string& path) {
+    const std::size_t slash = path.rfind('/');
+    if (slash == std::string::npos) return ".";
+    return slash == 0 ? "/" : path.substr(0, slash);
+}
+
 Format parse_format(const std::string& image, const std::string& format) {
     if (format == "qcow2") return Format::qcow2;
     if (format == "raw" || format == "file" || format == "host_device") return Format::raw;

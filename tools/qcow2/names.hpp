@@ -21,6 +21,9 @@ struct NamedFile {
 // Throws failed() for what is no file: other protocols, unknown drivers and options.
 NamedFile parse_file_name(const std::string& image, const std::string& name, const std::optional<std::string>& declared);
 
+// The folder that a path says, not looked up.
+std::string folder_of(const std::string& path);
+
 // A format's name as qcow2 images declare it; throws failed() for those that are not supported.
 Format parse_format(const std::string& image, const std::string& format);
 

@@ -3,26 +3,41 @@
 // not be able to show its reader /etc/shadow or the host's disks as a "backing file".
 #pragma once
 
+#include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
+
+#include "io/file.hpp"
 
 namespace dmchain::qcow2 {
 
 class Policy {
 public:
-    // @allowed: folders (or single files) the user allows, besides those in the configuration file:
-    // $DMCHAIN_CONF or /etc/dmchain.conf, lines "allow = /path"; "#" starts a comment. Throws failed() for a
-    // line it does not understand and for an @allowed that does not exist.
+    // @allowed: what the user allows: folders with what is below them, or single files, besides those of the configuration
+    // file, $DMCHAIN_CONF or /etc/dmchain.conf, lines "allow = /path"; "#" starts a comment. A folder in /dev counts for the
+    // devices that its links lead to. "none": own() allows nothing, nor, if it is in @allowed, does the configuration file.
+    // Throws failed() for a line it does not understand and for an @allowed that does not exist.
     explicit Policy(const std::vector<std::string>& allowed);
 
-    // Also allows @folder, an absolute path without symlinks: the folder of the image on top.
-    void allow(const std::string& folder) { folders_.push_back(folder); }
+    // Allows what lies beside the image @name, which must be there: the folder of the name as given, and that of the file
+    // it leads to; if that is a volume of LVM, the volumes of its group. Never "/", /dev, or for a device a folder in /dev.
+    void own(const std::string& name);
+    // Allows the folder and what is below it, or the file.
+    void add(const std::string& path);
 
-    // @path: absolute, symlinks resolved.
-    bool allows(const std::string& path) const;
+    bool allows(const Place& place) const;
+    // The end of a sentence on @place: why it is refused, and what the user does to allow it.
+    std::string refusal(const Place& place) const;
 
 private:
-    std::vector<std::string> folders_;  // absolute, symlinks resolved
+    void add_links(const std::string& folder);
+
+    bool configuration_ = true;            // its lines count
+    bool none_ = false;                    // own() allows nothing
+    std::vector<std::string> folders_;     // or files; absolute, symlinks resolved
+    std::set<std::uint64_t> devices_;      // by number
+    std::set<std::string> volume_groups_;  // by id
 };
 
 }  // namespace dmchain::qcow2
