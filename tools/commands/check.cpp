@@ -32,6 +32,7 @@ struct Result {
     Faults faults{Faults::Mode::collect};
     std::optional<Error> stopped;  // what ended the way down
     std::size_t layers = 0;
+    std::vector<std::string> warnings;
     std::vector<Leak> leaks;  // only if nothing is wrong: otherwise what a fault hides would seem to be one
 
     std::uint64_t count() const { return faults.count() + (stopped ? 1 : 0); }
@@ -79,6 +80,7 @@ void print_facts(const std::string& image, const Result& r) {
     j["messages"] = r.faults.messages();
     if (r.stopped) j["messages"].push_back(r.stopped->what());
     j["complete"] = !r.stopped;
+    j["warnings"] = r.warnings;
     j["leaks"] = Json::array();
     for (const Leak& l : r.leaks) j["leaks"].push_back({{"path", l.path}, {"clusters", l.clusters}, {"bytes", l.bytes}});
     print_json(j);
@@ -104,6 +106,8 @@ Exit check(const ImageOptions& options, bool json) {
         qcow2::ChainOptions how = options.chain;
         how.in_use = true;
         qcow2::Chain chain(options.image, how, result.faults);
+        say_warnings(chain);
+        result.warnings = chain.warnings();
         result.layers = chain.layers().size();
         check_layers(chain, result);
         result.stopped = chain.stopped();
@@ -123,6 +127,7 @@ void add_check(CLI::App& app, Exit& status) {
     auto options = std::make_shared<ImageOptions>();
     auto json = std::make_shared<bool>(false);
     add_image_options(*command, *options);
+    add_force_share(*command, *options);
     command->add_flag("--json", *json, "Print the result as JSON");
     command->callback([options, json, &status] { status = check(*options, *json); });
 }

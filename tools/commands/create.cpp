@@ -96,14 +96,18 @@ std::uint32_t unit_bits(const qcow2::Chain& chain) {
     return chain_unit_shift(chain::index_cluster_bits, subblock);
 }
 
+// Units of the layers of @chain, whose top must be one that was sealed here.
+std::uint32_t units_in_place(const Options& o, const qcow2::Chain& chain) {
+    if (!chain.virtual_size()) throw empty_disk(o.image.image);
+    qcow2::require_sealed(o.image.image, chain.top().image()->header(), chain::index_cluster_bits, unit_bits(chain));
+    return unit_bits(chain);
+}
+
 // From a chain whose top was sealed here to a device that goes on in it.
 void create_in_place(const Options& o, const std::string& path) {
-    {
-        const qcow2::Chain chain(o.image.image, o.image.chain);
-        if (!chain.virtual_size()) throw empty_disk(o.image.image);
-        qcow2::require_sealed(o.image.image, chain.top().image()->header(), chain::index_cluster_bits, unit_bits(chain));
-        qcow2::unseal(o.image.image, chain::index_cluster_bits, unit_bits(chain));
-    }
+    // The chain is closed before its top is written: it is locked as long as it is open.
+    const std::uint32_t units = units_in_place(o, qcow2::Chain(o.image.image, o.image.chain));
+    qcow2::unseal(o.image.image, chain::index_cluster_bits, units);
     try {
         ImageOptions top = o.image;
         top.chain.in_use = true;

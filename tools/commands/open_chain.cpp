@@ -9,6 +9,7 @@
 
 #include "chain/builder.hpp"
 #include "dm/device.hpp"
+#include "io/qemu_lock.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::commands {
@@ -65,10 +66,23 @@ void build_chain_file(const ImageOptions& image, const std::string& path, bool a
     if (options.progress) fmt::print(stderr, "\r             \r");
 }
 
+namespace {
+
+// By QEMU's locks, which are only looked at: the target, which opens the layers next, has none.
+void require_nobody_writes(const chain::ChainFile& file) {
+    for (const chain_layer& r : file.layers()) {
+        const File layer(file.path(r));
+        require_image_lock(layer.fd(), layer.path(), &r == file.active() ? ImageUse::write : ImageUse::read);
+    }
+}
+
+}  // namespace
+
 chain::ChainFile open_for_device(const std::string& path) {
     chain::ChainFile file{File(path)};
     allow_open_files(1);
     file.verify_layers();
+    require_nobody_writes(file);
     if (!file.sectors()) throw empty_disk(path);
     if (file.active() && !qcow2::is_in_use(File(file.path(*file.active()))))
         throw failed(

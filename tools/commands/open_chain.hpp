@@ -25,7 +25,8 @@ void build_chain_file(const ImageOptions& image, const std::string& path, bool a
 // The refusal of a disk of 0 bytes.
 Error empty_disk(const std::string& path);
 
-// Opens the chain file @path, compares its layers with what lies there now, and refuses a disk of 0 bytes.
+// Opens the chain file @path, compares its layers with what lies there now, and refuses a disk of 0 bytes, and layers that
+// another process has open for writing.
 chain::ChainFile open_for_device(const std::string& path);
 
 // "--index-cache BYTES", into @bytes.

@@ -28,6 +28,17 @@ void add_image_options(CLI::App& command, ImageOptions& options) {
         ->type_name("ID|NAME");
 }
 
+void add_force_share(CLI::App& command, ImageOptions& options) {
+    options.chain.force_share = false;
+    command.add_flag_callback(
+        "--force-share", [&options] { options.chain.force_share = true; },
+        "Look also at images that another process has open for writing; what is shown of them may be wrong");
+}
+
+void say_warnings(const qcow2::Chain& chain) {
+    for (const std::string& w : chain.warnings()) fmt::print(stderr, "dmchain: warning: {}\n", w);
+}
+
 void take_size(CLI::Option& option) {
     option
         .transform(CLI::AsSizeValue(false))

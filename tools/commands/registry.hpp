@@ -39,6 +39,10 @@ struct ImageOptions {
 };
 void add_image_options(CLI::App& command, ImageOptions& options);
 
+// "--force-share", for commands that only look; and what it lets pass, told on standard error.
+void add_force_share(CLI::App& command, ImageOptions& options);
+void say_warnings(const qcow2::Chain& chain);
+
 // Makes @option a number of bytes, with k, M, G... if the user likes.
 void take_size(CLI::Option& option);
 
