@@ -5,7 +5,6 @@
 
 #include "commands/open_chain.hpp"
 #include "dm/device.hpp"
-#include "io/text.hpp"
 
 namespace dmchain::commands {
 
@@ -21,9 +20,9 @@ struct Options {
 void run(const Options& o) {
     const std::string name = o.name.empty() ? std::filesystem::path(o.chain_file).stem().string() : o.name;
     dm::check_name(name);
-    if (dm::exists(name))
-        throw failed("{}: there is such a device already: 'dmchain remove' it, or choose another name", escaped(name));
-    create_device(name, open_for_device(o.chain_file), o.index_cache, o.json);
+    const chain::ChainFile file = open_for_device(o.chain_file);
+    dm::require_creatable(name);
+    create_device(name, file, o.index_cache, o.json);
 }
 
 }  // namespace

@@ -34,8 +34,7 @@ struct Options {
 };
 
 // @layer: the new active layer, or "".
-void say_what_would_be_done(const Options& o, const std::string& path, const std::string& layer) {
-    const qcow2::Chain chain(o.image.image, o.image.chain);
+void say_what_would_be_done(const Options& o, const qcow2::Chain& chain, const std::string& path, const std::string& layer) {
     std::size_t files = layer.empty() || o.in_place ? 0 : 1;
     for (const auto& l : chain.layers()) files += l->data_file() ? 2 : 1;
     if (o.json) {
@@ -64,13 +63,9 @@ std::string layer_of(const Options& o) {
     return std::filesystem::absolute(layer).lexically_normal().string();
 }
 
-// From a sealed chain to a device with a new active layer on top; what was made before something goes wrong goes.
+// From a sealed chain, which is closed, to a device with a new active layer on top, which has been made; what was made
+// before something goes wrong goes.
 void create_writable(const Options& o, const std::string& path, const std::string& layer) {
-    {
-        const qcow2::Chain chain(o.image.image, o.image.chain);
-        if (!chain.virtual_size()) throw empty_disk(o.image.image);
-        make_layer_on(layer, o.image.image, chain);
-    }
     bool built = false;
     try {
         ImageOptions top{layer, o.image.chain};
@@ -96,17 +91,8 @@ std::uint32_t unit_bits(const qcow2::Chain& chain) {
     return chain_unit_shift(chain::index_cluster_bits, subblock);
 }
 
-// Units of the layers of @chain, whose top must be one that was sealed here.
-std::uint32_t units_in_place(const Options& o, const qcow2::Chain& chain) {
-    if (!chain.virtual_size()) throw empty_disk(o.image.image);
-    qcow2::require_sealed(o.image.image, chain.top().image()->header(), chain::index_cluster_bits, unit_bits(chain));
-    return unit_bits(chain);
-}
-
-// From a chain whose top was sealed here to a device that goes on in it.
-void create_in_place(const Options& o, const std::string& path) {
-    // The chain is closed before its top is written: it is locked as long as it is open.
-    const std::uint32_t units = units_in_place(o, qcow2::Chain(o.image.image, o.image.chain));
+// From a chain whose top was sealed here, which is closed, to a device that goes on in it.
+void create_in_place(const Options& o, const std::string& path, std::uint32_t units) {
     qcow2::unseal(o.image.image, chain::index_cluster_bits, units);
     try {
         ImageOptions top = o.image;
@@ -125,26 +111,26 @@ void run(const Options& o) {
     if (!o.read_only && o.image.chain.snapshot)
         throw Error(Exit::usage, "create: no layer can stand on an internal snapshot: give --read-only with --snapshot");
     dm::check_name(o.name);
-    if (dm::exists(o.name))
-        throw failed("{}: there is such a device already: 'dmchain remove' it, or choose another name", escaped(o.name));
     const std::string path = o.chain_file.empty() ? chain_file_beside(o.image.image, o.name) : o.chain_file;
     const std::string layer = o.read_only ? "" : o.in_place ? Place(o.image.image).path() : layer_of(o);
+    // The images first: what is wrong with them is said whether or not there can be a device.
+    std::optional<qcow2::Chain> chain(std::in_place, o.image.image, o.image.chain);
+    if (!chain->virtual_size()) throw empty_disk(o.image.image);
+    const std::uint32_t units = unit_bits(*chain);
+    if (o.in_place) qcow2::require_sealed(o.image.image, chain->top().image()->header(), chain::index_cluster_bits, units);
+    dm::require_creatable(o.name);
     check_chain_file_place(path);
+    if (!o.read_only && !o.in_place) check_layer_place(layer);
     if (o.dry_run) {
-        if (o.in_place) {
-            const qcow2::Chain chain(o.image.image, o.image.chain);
-            qcow2::require_sealed(o.image.image, chain.top().image()->header(), chain::index_cluster_bits, unit_bits(chain));
-        } else if (!o.read_only) {
-            check_layer_place(layer);
-        }
-        say_what_would_be_done(o, path, layer);
+        say_what_would_be_done(o, *chain, path, layer);
     } else if (o.read_only) {
-        build_chain_file(o.image, path);
+        build_chain_file(*chain, path);
         create_device(o.name, open_for_device(path), o.index_cache, o.json);
-    } else if (o.in_place) {
-        create_in_place(o, path);
     } else {
-        create_writable(o, path, layer);
+        if (!o.in_place) make_layer_on(layer, o.image.image, *chain);
+        // It is locked as long as it is open, and its files count.
+        chain.reset();
+        o.in_place ? create_in_place(o, path, units) : create_writable(o, path, layer);
     }
 }
 

@@ -56,6 +56,10 @@ void check_chain_file_place(const std::string& path, bool recovered) {
 void build_chain_file(const ImageOptions& image, const std::string& path, bool active) {
     const qcow2::Chain chain(image.image, image.chain);
     if (!chain.virtual_size()) throw empty_disk(image.image);
+    build_chain_file(chain, path, active);
+}
+
+void build_chain_file(const qcow2::Chain& chain, const std::string& path, bool active) {
     chain::BuildOptions options;
     options.active = active;
     if (::isatty(STDERR_FILENO))

@@ -21,6 +21,7 @@ void check_chain_file_place(const std::string& path, bool recovered = false);
 // Builds the chain file @path of the image, with progress on a terminal; the caller has done check_chain_file_place(). @active: the
 // image, which must be in use, is the active layer.
 void build_chain_file(const ImageOptions& image, const std::string& path, bool active = false);
+void build_chain_file(const qcow2::Chain& chain, const std::string& path, bool active = false);
 
 // The refusal of a disk of 0 bytes.
 Error empty_disk(const std::string& path);
