@@ -127,13 +127,14 @@ TEST_CASE("layers that took over are followed") {
     CHECK(top.path == s.folder / "c.qcow2");
     CHECK(top.passed == std::vector<std::string>{s.folder / "a.qcow2", s.folder / "b.qcow2"});
     CHECK(chain::find_top(s.folder / "c.qcow2", {}).passed.empty());
-    const qcow2::Chain chain(top.path, in_use());
-    CHECK(chain.layers().size() == 4);
-    CHECK_NOTHROW(chain::require_closed_logs(chain));
-
-    chain::BuildOptions options;
-    options.active = true;
-    chain::build(chain, s.folder / "x.chain", options);
+    {
+        const qcow2::Chain chain(top.path, in_use());
+        CHECK(chain.layers().size() == 4);
+        CHECK_NOTHROW(chain::require_closed_logs(chain));
+        chain::BuildOptions options;
+        options.active = true;
+        chain::build(chain, s.folder / "x.chain", options);
+    }
     const chain::ChainFile file{File(s.folder / "x.chain")};
     CHECK(chain_le16(file.super().active) == 4);
     CHECK(chain_le64(file.super().clusters) == 3);

@@ -389,7 +389,8 @@ TEST_CASE("what cannot become active again is refused") {
     must("qemu-img create -q -f qcow2 -F qcow2 -b " + layer.path + " " + (folder / "above.qcow2"));
     const Ran qemu = run("qemu-io -f qcow2 -r -c 'sleep 60000' " + layer.path + " & qemu=$!; sleep 1; " + dmchain() + " seal " +
                          layer.path + "; kill $qemu");
-    CHECK(qemu.out.find(layer.path + ": is open in QEMU: stop that first") != std::string::npos);
+    CHECK(qemu.out.find(layer.path + ": is open in qemu-io (process ") != std::string::npos);
+    CHECK(qemu.out.find("), which lets nobody write to it: stop it first") != std::string::npos);
     must("qemu-io -f qcow2 -c 'write -q -P 9 0 512' " + layer.path);
     CHECK(error_of_unseal(layer.path, 16, 12).find("was written to by another program since") != std::string::npos);
 }

@@ -21,9 +21,9 @@ struct Options {
 void run(const Options& o) {
     const std::string name = o.name.empty() ? device::default_name(o.chain_file) : o.name;
     dm::check_name(name);
-    const chain::ChainFile looked{File(o.chain_file)};  // what is wrong with it comes first
-    check_device_name(name);
+    // What is wrong with the chain is said whether or not there can be a device.
     const chain::ChainFile file = device::open_for_device(o.chain_file, o.start);
+    dm::require_creatable(name);
     device::start(name, file, o.table);
     say_made(name, file, o.json);
 }

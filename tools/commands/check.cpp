@@ -33,6 +33,7 @@ struct Result {
     Faults faults{Faults::Mode::collect};
     std::optional<Error> stopped;  // what ended the way down
     std::size_t layers = 0;
+    std::vector<std::string> warnings;
     std::vector<Leak> leaks;  // only if nothing is wrong: otherwise what a fault hides would seem to be one
 
     std::uint64_t count() const { return faults.count() + (stopped ? 1 : 0); }
@@ -80,6 +81,7 @@ void print_facts(const std::string& image, const Result& r) {
     j["messages"] = r.faults.messages();
     if (r.stopped) j["messages"].push_back(r.stopped->what());
     j["complete"] = !r.stopped;
+    j["warnings"] = r.warnings;
     j["leaks"] = Json::array();
     for (const Leak& l : r.leaks) j["leaks"].push_back({{"path", l.path}, {"clusters", l.clusters}, {"bytes", l.bytes}});
     print_json(j);
@@ -105,6 +107,8 @@ Exit check(const ImageOptions& options, bool json) {
         qcow2::ChainOptions how = options.chain;
         how.in_use = true;
         qcow2::Chain chain(options.image, how, result.faults);
+        say_warnings(chain);
+        result.warnings = chain.warnings();
         result.layers = chain.layers().size();
         check_layers(chain, result);
         result.stopped = chain.stopped();
@@ -124,6 +128,7 @@ CLI::App* add_check(CLI::App& app, Exit& status) {
     auto options = std::make_shared<ImageOptions>();
     auto json = std::make_shared<bool>(false);
     add_image_options(*command, *options);
+    add_force_share(*command, *options);
     command->add_flag("--json", *json, "Print the result as JSON");
     command->callback([options, json, &status] { status = check(*options, *json); });
     return command;

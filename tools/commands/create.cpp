@@ -36,8 +36,7 @@ struct Options {
 };
 
 // @layer: the new active layer, or "".
-void say_what_would_be_done(const Options& o, const std::string& path, const std::string& layer) {
-    const qcow2::Chain chain(o.image.image, o.image.chain);
+void say_what_would_be_done(const Options& o, const qcow2::Chain& chain, const std::string& path, const std::string& layer) {
     std::size_t files = layer.empty() || o.in_place ? 0 : 1;
     for (const auto& l : chain.layers()) files += l->data_file() ? 2 : 1;
     if (o.json) {
@@ -72,20 +71,16 @@ chain::ChainFile start(const Options& o, const std::string& path) {
     return file;
 }
 
-// From a sealed chain to a device with a new active layer on top; what was made before something goes wrong goes.
+// From a sealed chain, which is closed, to a device with a new active layer on top, which has been made; what was made
+// before something goes wrong goes.
 void create_writable(const Options& o, const std::string& path, bool replace, const std::string& layer) {
-    {
-        const qcow2::Chain chain(o.image.image, o.image.chain);
-        if (!chain.virtual_size()) throw device::empty_disk(o.image.image);
-        device::make_layer_on(layer, o.image.image, chain);
-    }
     bool built = false;
     std::optional<chain::ChainFile> file;
     try {
         qcow2::ChainOptions top = o.image.chain;
         top.in_use = true;
         top.beneath.push_back(o.image.image);  // the layer may lie elsewhere
-        device::build_chain_file(layer, top, path, true, replace);
+        device::build_chain_file(qcow2::Chain(layer, top), path, true, replace);
         built = true;
         file = start(o, path);
     } catch (...) {
@@ -103,18 +98,13 @@ std::uint32_t unit_bits(const qcow2::Chain& chain) {
     return chain_unit_shift(chain::index_cluster_bits, subblock);
 }
 
-// From a chain whose top was sealed here to a device that goes on in it.
-void create_in_place(const Options& o, const std::string& path, bool replace) {
-    {
-        const qcow2::Chain chain(o.image.image, o.image.chain);
-        if (!chain.virtual_size()) throw device::empty_disk(o.image.image);
-        qcow2::require_sealed(o.image.image, chain.top().image()->header(), chain::index_cluster_bits, unit_bits(chain));
-        qcow2::unseal(o.image.image, chain::index_cluster_bits, unit_bits(chain));
-    }
+// From a chain whose top was sealed here, which is closed, to a device that goes on in it.
+void create_in_place(const Options& o, const std::string& path, bool replace, std::uint32_t units) {
+    qcow2::unseal(o.image.image, chain::index_cluster_bits, units);
     try {
         qcow2::ChainOptions top = o.image.chain;
         top.in_use = true;
-        device::build_chain_file(o.image.image, top, path, true, replace);
+        device::build_chain_file(qcow2::Chain(o.image.image, top), path, true, replace);
         say_made(o.name, start(o, path), o.json);
     } catch (const Error& e) {
         throw Error(e.code(), fmt::format("{}: IMAGE is in use now: 'dmchain seal' makes it what it was", e.what()));
@@ -133,27 +123,29 @@ void run(const Options& o) {
     if (o.read_only && !o.layer.empty()) throw Error(Exit::usage, "create: --layer and --read-only exclude each other");
     if (!o.read_only && o.image.chain.snapshot)
         throw Error(Exit::usage, "create: no layer can stand on an internal snapshot: give --read-only with --snapshot");
-    check_device_name(o.name);
+    dm::check_name(o.name);
     const std::string path =
         o.chain_file.empty() ? device::default_chain_file(o.image.image, o.name) : absolute_name(o.chain_file);
     const std::string layer = o.read_only ? "" : o.in_place ? absolute_name(o.image.image) : layer_of(o);
+    // The images first: what is wrong with them is said whether or not there can be a device.
+    std::optional<qcow2::Chain> chain(std::in_place, o.image.image, o.image.chain);
+    if (!chain->virtual_size()) throw device::empty_disk(o.image.image);
+    const std::uint32_t units = unit_bits(*chain);
+    if (o.in_place) qcow2::require_sealed(o.image.image, chain->top().image()->header(), chain::index_cluster_bits, units);
+    dm::require_creatable(o.name);
     const bool replace = device::check_chain_file_place(path);
     if (o.in_place) require_unused(o.image.image);
+    if (!o.read_only && !o.in_place) device::check_layer_place(layer);
     if (o.dry_run) {
-        if (o.in_place) {
-            const qcow2::Chain chain(o.image.image, o.image.chain);
-            qcow2::require_sealed(o.image.image, chain.top().image()->header(), chain::index_cluster_bits, unit_bits(chain));
-        } else if (!o.read_only) {
-            device::check_layer_place(layer);
-        }
-        say_what_would_be_done(o, path, layer);
+        say_what_would_be_done(o, *chain, path, layer);
     } else if (o.read_only) {
-        device::build_chain_file(o.image.image, o.image.chain, path, false, replace);
+        device::build_chain_file(*chain, path, false, replace);
         say_made(o.name, start(o, path), o.json);
-    } else if (o.in_place) {
-        create_in_place(o, path, replace);
     } else {
-        create_writable(o, path, replace, layer);
+        if (!o.in_place) device::make_layer_on(layer, o.image.image, *chain);
+        // It is locked as long as it is open, and its files count.
+        chain.reset();
+        o.in_place ? create_in_place(o, path, replace, units) : create_writable(o, path, replace, layer);
     }
 }
 

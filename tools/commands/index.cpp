@@ -27,7 +27,7 @@ void run(const Options& o) {
                                  ? device::default_chain_file(o.image.image, device::default_name(o.image.image))
                                  : absolute_name(o.chain_file);
     const bool replace = device::check_chain_file_place(path);
-    if (!o.dry_run) device::build_chain_file(o.image.image, o.image.chain, path, false, replace);
+    if (!o.dry_run) device::build_chain_file(chain, path, false, replace);
     if (o.json)
         print_json(nlohmann::json{{"chain_file", path},
                                   {"bytes", chain.virtual_size()},

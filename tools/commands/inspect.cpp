@@ -115,6 +115,7 @@ void inspect(const ImageOptions& options, bool json) {
     qcow2::ChainOptions how = options.chain;
     how.in_use = true;
     qcow2::Chain chain(options.image, how);
+    say_warnings(chain);
     std::vector<qcow2::Usage> usage;
     {
         Progress progress("reading tables", chain.virtual_size());
@@ -136,6 +137,7 @@ void inspect(const ImageOptions& options, bool json) {
         j["content"] = Json::array();
         for (const device::Content& c : content) j["content"].push_back(content_json(c));
         j["problems"] = problems;
+        j["warnings"] = chain.warnings();
         print_json(j);
         return;
     }
@@ -156,6 +158,7 @@ CLI::App* add_inspect(CLI::App& app, Exit&) {
     auto options = std::make_shared<ImageOptions>();
     auto json = std::make_shared<bool>(false);
     add_image_options(*command, *options);
+    add_force_share(*command, *options);
     command->add_flag("--json", *json, "Print the facts as JSON");
     command->callback([options, json] { inspect(*options, *json); });
     return command;

@@ -27,10 +27,4 @@ void say_made(const std::string& name, const chain::ChainFile& file, bool json) 
     }
 }
 
-void check_device_name(const std::string& name) {
-    dm::check_name(name);
-    if (dm::exists(name))
-        throw failed("{}: there is such a device already: 'dmchain remove' it, or choose another name", escaped(name));
-}
-
 }  // namespace dmchain::commands

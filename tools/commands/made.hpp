@@ -10,7 +10,4 @@ namespace dmchain::commands {
 
 void say_made(const std::string& name, const chain::ChainFile& file, bool json);
 
-// Refuses a name that device-mapper cannot have, or that a device has already.
-void check_device_name(const std::string& name);
-
 }  // namespace dmchain::commands

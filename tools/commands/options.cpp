@@ -2,6 +2,8 @@
 // See options.hpp.
 #include "commands/options.hpp"
 
+#include <fmt/format.h>
+
 #include <map>
 
 namespace dmchain::commands {
@@ -21,6 +23,17 @@ void add_image_options(CLI::App& command, ImageOptions& options) {
             "--snapshot", [&options](const std::string& s) { options.chain.snapshot = s; },
             "Look at IMAGE's internal snapshot with this id or name instead of its current state")
         ->type_name("ID|NAME");
+}
+
+void add_force_share(CLI::App& command, ImageOptions& options) {
+    options.chain.force_share = false;
+    command.add_flag_callback(
+        "--force-share", [&options] { options.chain.force_share = true; },
+        "Look also at images that another process has open for writing; what is shown of them may be wrong");
+}
+
+void say_warnings(const qcow2::Chain& chain) {
+    for (const std::string& w : chain.warnings()) fmt::print(stderr, "dmchain: warning: {}\n", w);
 }
 
 void add_take_over_option(CLI::App& command, bool& take_over) {

@@ -18,6 +18,9 @@ struct ImageOptions {
     qcow2::ChainOptions chain;
 };
 void add_image_options(CLI::App& command, ImageOptions& options);
+// "--force-share", for commands that only look; and what it lets pass, told on standard error.
+void add_force_share(CLI::App& command, ImageOptions& options);
+void say_warnings(const qcow2::Chain& chain);
 // "--allow", "--assume-raw", with @own in the words for the folder that needs none.
 void add_allow_options(CLI::App& command, std::vector<std::string>& allow, bool& assume_raw, const std::string& own);
 

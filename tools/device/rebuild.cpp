@@ -44,7 +44,7 @@ Rebuilt rebuild(const std::string& named, const RebuildOptions& o) {
     out.log_blocks = log.position().sequence - 1;
     out.active_clusters = log.clusters().size();
     const bool replace = check_chain_file_place(out.path, true);
-    if (!o.dry_run) build_chain_file(top.path, options, out.path, true, replace);
+    if (!o.dry_run) build_chain_file(chain, out.path, true, replace);
     return out;
 }
 

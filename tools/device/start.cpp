@@ -9,6 +9,7 @@
 #include "device/live.hpp"
 #include "io/lasting.hpp"
 #include "io/progress.hpp"
+#include "io/qemu_lock.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::device {
@@ -64,10 +65,7 @@ bool check_chain_file_place(const std::string& path, bool recovered) {
     return true;
 }
 
-void build_chain_file(const std::string& image, const qcow2::ChainOptions& options, const std::string& path, bool active,
-                      bool replace) {
-    const qcow2::Chain chain(image, options);
-    if (!chain.virtual_size()) throw empty_disk(image);
+void build_chain_file(const qcow2::Chain& chain, const std::string& path, bool active, bool replace) {
     chain::BuildOptions build;
     build.active = active;
     build.replace = replace;
@@ -79,10 +77,23 @@ void build_chain_file(const std::string& image, const qcow2::ChainOptions& optio
     chain::build(chain, path, build);
 }
 
+namespace {
+
+// By QEMU's locks, which are only looked at: the target, which opens the layers next, has none.
+void require_nobody_writes(const chain::ChainFile& file, const chain::Places& places) {
+    for (std::size_t i = 0; i < places.paths.size(); i++) {
+        const File layer(places.paths[i]);
+        require_image_lock(layer.fd(), layer.path(), &file.layers()[i] == file.active() ? ImageUse::write : ImageUse::read);
+    }
+}
+
+}  // namespace
+
 chain::ChainFile open_for_device(const std::string& path, const StartOptions& options) {
     chain::ChainFile file{File(path)};
     allow_open_files(1);
     const chain::Places places = chain::find_layers(file, options.which);
+    require_nobody_writes(file, places);
     if (!file.sectors()) throw empty_disk(path);
     if (const chain_layer* active = file.active()) {
         const std::string& layer = places.paths[static_cast<std::size_t>(active - file.layers().data())];

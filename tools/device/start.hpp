@@ -23,10 +23,9 @@ std::string default_name(const std::string& path);
 // there is one, to be replaced.
 bool check_chain_file_place(const std::string& path, bool recovered = false);
 
-// Builds the chain file @path of the image, on a terminal with progress; the caller has done check_chain_file_place().
-// @active: the image, which must be in use, is the active layer. Throws failed() if there is one now and not to @replace.
-void build_chain_file(const std::string& image, const qcow2::ChainOptions& options, const std::string& path, bool active,
-                      bool replace);
+// Builds the chain file @path of the chain, on a terminal with progress; the caller has done check_chain_file_place().
+// @active: the layer on top, which must be in use, is the active one. Throws failed() if there is one now and not to @replace.
+void build_chain_file(const qcow2::Chain& chain, const std::string& path, bool active, bool replace);
 
 // The refusal of a disk of 0 bytes.
 Error empty_disk(const std::string& path);
@@ -35,9 +34,9 @@ struct StartOptions {
     chain::Which which = chain::Which::ask;
     bool take_over = false;  // of an active layer that another machine owns
 };
-// Opens the chain file @path for a device to be made of it: finds its layers, compares them with what they were, writes
-// down where they are if it was moved or copied, and sees to it that this machine may write. Throws failed() for the first that is not
-// right, and for a disk of 0 bytes.
+// Opens the chain file @path for a device to be made of it: finds its layers, compares them with what they were, sees to
+// it that nobody else has them and that this machine may write, and writes down where they are if it was moved or copied.
+// Throws failed() for the first that is not right, and for a disk of 0 bytes.
 chain::ChainFile open_for_device(const std::string& path, const StartOptions& options = {});
 
 // Makes the device /dev/mapper/@name of the chain file.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "dm/device.hpp"
+#include "dm/kernel.hpp"
 
 #include <libdevmapper.h>
 #include <linux/dm-ioctl.h>
@@ -52,6 +53,7 @@ Error dm_failed(const std::string& name, const char* doing) {
 
 Task make_task(int type, const std::string& name) {
     dm_log_with_errno_init(note_error);
+    require_device_mapper();
     last_error.clear();
     Task t(dm_task_create(type));
     if (!t || (!name.empty() && !dm_task_set_name(t.get(), name.c_str()))) throw dm_failed(name, "prepare a request");
@@ -204,6 +206,20 @@ Device device_of(const std::string& name, const dm_info& info) {
 }  // namespace
 
 bool exists(const std::string& name) { return look_at(name).exists != 0; }
+
+std::optional<Version> target_version() {
+    // Loads the module, as loading a table would.
+    const Task t = make_task(DM_DEVICE_GET_TARGET_VERSION, target);
+    if (!dm_task_run(t.get())) return std::nullopt;
+    const dm_versions* v = dm_task_get_versions(t.get());
+    return Version{v->version[0], v->version[1], v->version[2]};
+}
+
+void require_creatable(const std::string& name) {
+    if (exists(name))
+        throw failed("{}: there is such a device already: 'dmchain remove' it, or choose another name", escaped(name));
+    if (const std::string why = why_no_target(look_at_kernel(), target_version()); !why.empty()) throw failed("{}", why);
+}
 
 Device find(const std::string& name) {
     const dm_info info = look_at(name);

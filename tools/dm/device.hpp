@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "dm/kernel.hpp"
 #include "io/file.hpp"
 
 namespace dmchain::dm {
@@ -93,6 +94,10 @@ std::vector<Device> list_if_any();
 // Throws failed() if there is no such device, or it is of another kind.
 Device find(const std::string& name);
 bool exists(const std::string& name);  // a device of any kind
+// Throws failed() if the name is in use, or the kernel has no target for such a device.
+void require_creatable(const std::string& name);
+// Of the target; none if the kernel does not have it, nor a module that it can load.
+std::optional<Version> target_version();
 Status status(const std::string& name);
 // The parameters of the live table: the chain file and the options.
 std::string parameters(const std::string& name);

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "io/error.hpp"
+#include "io/qemu_lock.hpp"
 #include "io/text.hpp"
 
 namespace dmchain {
@@ -34,16 +35,6 @@ int opened(const std::string& path, int flags, const char* doing) {
     return fd;
 }
 
-// QEMU (block/file-posix.c) marks what it does with an image by locks of bytes from 100 and from 200 on.
-bool open_in_qemu(int fd) {
-    struct flock range {};
-    range.l_type = F_WRLCK;
-    range.l_whence = SEEK_SET;
-    range.l_start = 100;
-    range.l_len = 200;
-    return ::fcntl(fd, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
-}
-
 }  // namespace
 
 Writable Writable::create(const std::string& path) { return {opened(path, O_CREAT | O_EXCL, "create"), path}; }
@@ -56,14 +47,14 @@ Writable::Writable(int fd, std::string path) : fd_(fd), path_(std::move(path)) {
     if (::flock(fd_, LOCK_EX | LOCK_NB) != 0)
         why = errno == EWOULDBLOCK ? "another dmchain works on it: wait until it is done"
                                    : fmt::format("cannot lock: {}", std::strerror(errno));
-    else if (open_in_qemu(fd_))
-        why = "is open in QEMU: stop that first";
     else if (::fstat(fd_, &st) != 0)
         why = fmt::format("cannot stat: {}", std::strerror(errno));
     else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
         why = "is neither a regular file nor a block device";
     else if (S_ISBLK(st.st_mode) && ::ioctl(fd_, BLKGETSIZE64, &bytes_) != 0)
         why = fmt::format("cannot get the size of the device: {}", std::strerror(errno));
+    else if (const auto conflict = lock_image(fd_, ImageUse::write))
+        why = conflict->found + ": " + conflict->advice;
     if (!why.empty()) {
         ::close(fd_);
         throw failed("{}: {}", escaped(path_), why);

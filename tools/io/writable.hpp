@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// A file or block device opened for writing, by the commands that make and seal layers. One process at a time:
-// it is locked (flock) as long as it is open.
+// A file or block device opened for writing, by the commands that make and seal layers. One process at a time: as long as
+// it is open it is locked against other processes of this tool (flock), and as QEMU locks what it writes (qemu_lock.hpp).
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,7 @@ class Writable {
 public:
     // A new file. Throws failed() if there is one.
     static Writable create(const std::string& path);
-    // What is there already. Throws failed() also if another process of this tool, or QEMU, has it open.
+    // What is there already. Throws failed() also if another process of this tool writes it, or another program has it open.
     static Writable open(const std::string& path);
     ~Writable();
     Writable(Writable&& o) noexcept

@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "io/error.hpp"
+#include "io/qemu_lock.hpp"
 #include "io/text.hpp"
 #include "qcow2/policy.hpp"
 
@@ -21,7 +22,8 @@ std::string absolute(const std::string& folder, const std::string& name) {
 // Opens one image after the other, from the top down.
 class Opener {
 public:
-    Opener(const ChainOptions& options, Faults& faults) : options_(options), faults_(faults), policy_(options.allow) {}
+    Opener(const ChainOptions& options, Faults& faults, std::vector<std::string>& warnings)
+        : options_(options), faults_(faults), warnings_(warnings), policy_(options.allow) {}
 
     // Adds the layers to @layers, top first; on an error they are those above the one at fault.
     void open(const std::string& top, std::vector<std::unique_ptr<Layer>>& layers) {
@@ -32,6 +34,7 @@ public:
             policy_.add(image);
         }
         remember(*next);
+        if (options_.lock_top) lock(*next);
         NamedFile name = {top, Format::qcow2, std::nullopt};
         while (next) {
             Format format = name.format ? *name.format : probe(*next, layers.back()->file().path());
@@ -94,7 +97,19 @@ private:
             throw damaged("{}: its {} {} is in the chain already (named by {}), expected a chain without loops", escaped(image),
                           what, in_quotes(file.path()), before->empty() ? "the command" : *before);
         named_by_.push_back(escaped(image));
+        lock(file);
         return std::move(file);
+    }
+
+    void lock(const File& file) {
+        const bool share = options_.force_share.value_or(false);
+        const auto conflict = lock_image(file.fd(), share ? ImageUse::share : ImageUse::read);
+        if (!conflict) return;
+        if (!share)
+            throw failed("{}: {}: {}{}", escaped(file.path()), conflict->found, conflict->advice,
+                         options_.force_share ? ", or use \"--force-share\" to look at it all the same" : "");
+        warnings_.push_back(
+            fmt::format("{}: {}: what is shown of it may be out of date or wrong", escaped(file.path()), conflict->found));
     }
 
     // Where a file was named that is in the chain already, or nullptr if @file is new.
@@ -119,6 +134,7 @@ private:
 
     const ChainOptions& options_;
     Faults& faults_;
+    std::vector<std::string>& warnings_;
     Policy policy_;
     std::map<std::tuple<bool, std::uint64_t, std::uint64_t>, std::size_t> files_;  // identity -> number
     std::vector<std::string> named_by_;                                            // by number - 1: the image that names the file
@@ -135,14 +151,14 @@ void Layer::map(std::uint64_t begin, std::uint64_t end, Scratch& scratch, Sink s
 Chain::Chain(const std::string& top, const ChainOptions& options) {
     allow_open_files(1);
     Faults faults;
-    Opener(options, faults).open(top, layers_);
+    Opener(options, faults, warnings_).open(top, layers_);
     std::reverse(layers_.begin(), layers_.end());
 }
 
 Chain::Chain(const std::string& top, const ChainOptions& options, Faults& faults) {
     allow_open_files(1);
     try {
-        Opener(options, faults).open(top, layers_);
+        Opener(options, faults, warnings_).open(top, layers_);
     } catch (const Error& e) {
         if (layers_.empty()) throw;
         stopped_ = e;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // A chain of images, opened: the image on top and all it stands on. The index builder, inspect, check
-// and the reader start here. Everything is const after construction; any number of threads may map.
+// and the reader start here. Everything is const after construction; any number of threads may map. As long as it is
+// open all its files are locked as QEMU locks what it reads (io/qemu_lock.hpp).
 #pragma once
 
 #include <cstdint>
@@ -53,6 +54,10 @@ struct ChainOptions {
     bool assume_raw = false;                // a backing file without declared format and magic is raw
     bool in_use = false;                    // layers that dm-chain has not sealed are read by their log, not refused
     std::optional<std::string> snapshot{};  // id or name of an internal snapshot of the top image
+    // Whether images that another process writes are read all the same, with a line in warnings(). Not set: they are
+    // refused, and the command has no such option.
+    std::optional<bool> force_share{};
+    bool lock_top = true;  // false: the caller writes the top image, and has locked it
 };
 
 class Chain {
@@ -68,6 +73,7 @@ public:
     Chain(const std::string& top, const ChainOptions& options, Faults& faults);
 
     const std::optional<Error>& stopped() const { return stopped_; }
+    const std::vector<std::string>& warnings() const { return warnings_; }  // lines; only with force_share
 
     const std::vector<std::unique_ptr<Layer>>& layers() const { return layers_; }  // base first, never empty
     const Layer& top() const { return *layers_.back(); }
@@ -80,6 +86,7 @@ public:
 private:
     std::vector<std::unique_ptr<Layer>> layers_;
     std::optional<Error> stopped_;
+    std::vector<std::string> warnings_;
 };
 
 const char* name_of(Format format);

@@ -7,6 +7,7 @@
 #include <bit>
 #include <vector>
 
+#include "io/qemu_lock.hpp"
 #include "io/text.hpp"
 #include "io/writable.hpp"
 #include "qcow2/header_bytes.hpp"
@@ -59,6 +60,7 @@ public:
         : path_(path), options_(options), file_(path), name_(escaped(path)), h_(read_header(file_, true)) {}
 
     SealResult run() {
+        if (options_.dry_run) require_image_lock(file_.fd(), path_, ImageUse::write);
         if (!h_.in_use()) return finish();
         log_.emplace(file_, h_.cluster_bits);
         fill_ = options_.fill || h_.cluster_bits < 14;
@@ -144,6 +146,7 @@ private:
         if (fill_ && result_.partial) {
             ChainOptions how = options_.chain;
             how.in_use = true;
+            how.lock_top = false;
             chain_.emplace(path_, how);
             reader_.emplace(*chain_);
         }
