@@ -56,7 +56,7 @@ public:
             content(l, path);
     }
 
-    // Another inode with the same content.
+    // Not the very file, but its content and time.
     bool is_copy() const { return copy_; }
     const char* what() const { return what_; }  // nullptr: nothing
     std::uint64_t found() const { return found_; }
@@ -73,11 +73,11 @@ private:
     void content(const chain_layer& l, const std::string& path) {
         differs("size", who_.bytes, chain_le64(l.bytes));
         if (!who_.block_device) {
-            copy_ = who_.inode != chain_le64(l.inode);
+            // Archives that keep whole seconds are common; and what they bring back may get its old inode again.
+            const bool whole_second = !who_.mtime_nsec && l.mtime_nsec && l.head_crc;
+            copy_ = who_.inode != chain_le64(l.inode) || whole_second;
             differs("time of modification", static_cast<std::uint64_t>(who_.mtime_sec), chain_le64(l.mtime_sec));
-            // Archives that keep whole seconds are common.
-            if (!copy_ || who_.mtime_nsec)
-                differs("time of modification, nanoseconds", who_.mtime_nsec, chain_le32(l.mtime_nsec));
+            if (!whole_second) differs("time of modification, nanoseconds", who_.mtime_nsec, chain_le32(l.mtime_nsec));
             if (copy_ && !l.head_crc) differs("inode", who_.inode, chain_le64(l.inode));
         }
         if (!what_ && (copy_ || chain_le32(l.flags) & CHAIN_LAYER_HAS_HEAD_CRC))
