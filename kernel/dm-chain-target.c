@@ -358,6 +358,7 @@ static void chain_postsuspend(struct dm_target *ti)
 		return;
 	mutex_lock(&c->control);
 	chain_writer_stop(c); /* what fails is logged, and degrades the chain */
+	c->stopped = true;
 	mutex_unlock(&c->control);
 }
 
@@ -383,6 +384,7 @@ static int chain_preresume(struct dm_target *ti)
 		chain_unload(c);
 		r = chain_load(c, &error);
 	}
+	c->stopped = false;
 	if (!r && !c->writer)
 		r = chain_writer_open(c, &c->options.write, &error);
 	mutex_unlock(&c->control);
@@ -406,7 +408,7 @@ static int chain_release(struct chain *c)
 {
 	int r;
 
-	if (!dm_suspended(c->ti)) {
+	if (!c->stopped) {
 		DMERR("%s: it is not suspended: suspend the device before releasing it", c->path);
 		return -EBUSY;
 	}

@@ -6,6 +6,7 @@
 
 #include "dm-chain-writer.h"
 
+#include <linux/blkdev.h>
 #include <linux/slab.h>
 
 /* ---- A new layer ---- */
@@ -71,6 +72,15 @@ int chain_new_layer_open(struct chain *c, const char *path, struct chain_new_lay
 		goto bad;
 	}
 	memcpy(n->rec.log, n->active->uuid, sizeof(n->rec.log));
+	if (n->open->dev &&
+	    bdev_logical_block_size(n->open->dev->bdev) > 1u << c->file.geometry.subblock_shift) {
+		DMERR("%s: logical blocks of %u bytes, the index has subblocks of %u", path,
+		      bdev_logical_block_size(n->open->dev->bdev),
+		      1u << c->file.geometry.subblock_shift);
+		*error = "The new layer's device has larger blocks than the index's subblocks";
+		r = -EINVAL;
+		goto bad;
+	}
 	if (!chain_unit_fits(c, n->active, path)) {
 		*error = "The new layer was made for another chain";
 		r = -EINVAL;

@@ -57,8 +57,9 @@ std::string by_id(dev_t number) {
 std::string absolute_name(const std::string& path) {
     const fs::path whole = fs::absolute(path, none);
     const fs::path normal = whole.lexically_normal();
-    // "link/.." is not the folder of the link.
-    if (path.find("..") == std::string::npos || fs::equivalent(whole, normal, none)) return normal.string();
+    // "link/.." is not the folder of the link. The file itself need not be there yet.
+    if (path.find("..") == std::string::npos || fs::equivalent(whole.parent_path(), normal.parent_path(), none))
+        return normal.string();
     return whole.string();
 }
 
