@@ -110,7 +110,7 @@ TEST_CASE("chain: a format that is not declared is probed for qcow2, and never s
     CHECK(Chain(top, {}).layers()[0]->format() == Format::raw);
     // The image on top is never taken for raw.
     CHECK(error_of(folder / "base.raw", {.assume_raw = true}) ==
-          "3 " + folder.path() + "/base.raw: is not a qcow2 image: magic at offset 0 is 0x72727272, expected 0x514649fb");
+          "1 " + folder.path() + "/base.raw: is not a qcow2 image: magic at offset 0 is 0x72727272, expected 0x514649fb");
 }
 
 TEST_CASE("chain: 1000 layers open, 4097 files are too many") {
@@ -129,6 +129,28 @@ TEST_CASE("chain: 1000 layers open, 4097 files are too many") {
     CHECK(Chain(folder / "l16383.qcow2", {}).layers().size() == 16384);
     CHECK(error_of(folder / "l16384.qcow2") ==
           fmt::format("1 {}/l1.qcow2: its backing file would be file 16385 of the chain, expected at most 16384", folder.path()));
+}
+
+TEST_CASE("a limit of open files that is too low: the advice is a number that is enough") {
+    Folder folder;
+    folder.write("l0.qcow2", Maker({.cluster_bits = 9}).bytes);
+    folder.write("data.raw", "");
+    Maker with_data({.cluster_bits = 12, .backing = "l0.qcow2", .backing_format = "qcow2", .data_file = "data.raw"});
+    with_data.put64(with_data.l1(), 0);
+    folder.write("l1.qcow2", with_data.bytes);
+    for (int i = 2; i < 500; i++) folder.write(fmt::format("l{}.qcow2", i), over(fmt::format("l{}.qcow2", i - 1)));
+    const auto limited = [&](int files) {
+        // Even root must not be able to raise it.
+        return run(
+            fmt::format("ulimit -n {}; exec setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource {} check {}",
+                        files, dmchain(), folder / "l499.qcow2"));
+    };
+    const Ran ran = limited(300);
+    CAPTURE(ran.out);
+    CHECK(ran.status == 1);
+    CHECK(ran.out.find("needs 757 open files, the limit is 300; raise it with \"ulimit -n 757\"") != std::string::npos);
+    CHECK(limited(756).status == 1);
+    CHECK(limited(757).status == 0);
 }
 
 TEST_CASE("a limit of open files that a short chain keeps does not stop it") {

@@ -67,7 +67,8 @@ TEST_CASE("check: what is above a broken layer is checked all the same") {
     CHECK(ran.status == 3);
     CHECK(ran.out == fmt::format("{0}/top.qcow2: L2 entry at 0x4030 for disk offset 0x6000 is a cluster at 0x5200, expected a "
                                  "multiple of the cluster size 4096\n"
-                                 "{0}/base.qcow2: is 70 bytes long, expected at least the 72 bytes of a qcow2 header\n"
+                                 "{0}/top.qcow2: its backing file '{0}/base.qcow2' is declared qcow2, but does not begin like a "
+                                 "qcow2 image\n"
                                  "What lies below that was not checked.\n"
                                  "{0}/top.qcow2: 1 layer checked, 2 faults\n",
                                  folder.path()));

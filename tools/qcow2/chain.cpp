@@ -28,6 +28,8 @@ public:
     // Adds the layers to @layers, top first; on an error they are those above the one at fault.
     void open(const std::string& top, std::vector<std::unique_ptr<Layer>>& layers) {
         std::optional<File> next(top);
+        std::string above;  // path of the image above
+        top_ = top;
         policy_.own(top);
         for (const std::string& image : options_.beneath) {
             policy_.own(image);
@@ -35,42 +37,65 @@ public:
         }
         remember(*next);
         if (options_.lock_top) lock(*next);
-        NamedFile name = {top, Format::qcow2, std::nullopt};
+        NamedFile name{.path = top, .format = Format::qcow2};
         while (next) {
-            Format format = name.format ? *name.format : probe(*next, layers.back()->file().path());
+            Format format = name.format ? *name.format : probe(*next, above);
             if (format == Format::raw) {
-                layers.push_back(std::make_unique<Layer>(std::move(*next)));
+                const Window part = part_of(*next, name.windows, above);
+                layers.push_back(std::make_unique<Layer>(std::move(*next), part.offset, *part.size));
                 return;
             }
-            Header header = read_header(*next, options_.in_use);
+            // The top may be a wrong file; below it one that is no image is damage.
+            if (!above.empty() && !has_magic(*next))
+                throw damaged("{}: its backing file {} is declared qcow2, but does not begin like a qcow2 image", escaped(above),
+                              in_quotes(next->path()));
+            Header header = read_header(*next, options_.in_use, true);
+            if (header.corrupt() && !options_.ignore_corrupt) faults_.add("{}", marked_corrupt(*next).what());
             // As in QEMU, relative names start from the folder of the name by which the image was opened.
             const std::string folder = folder_of(name.path);
-            const std::string path = next->path();
             const std::optional<std::string> backing = header.backing_name;
             const std::optional<std::string> declared = header.backing_format;
-            std::optional<File> data_file = open_data_file(path, folder, header, name);
-            layers.push_back(
-                std::make_unique<Layer>(std::make_unique<Image>(std::move(*next), std::move(header), std::move(data_file),
-                                                                layers.empty() ? options_.snapshot : std::nullopt, faults_)));
+            std::optional<File> data_file = open_data_file(next->path(), folder, header, name);
+            const bool is_top = above.empty();
+            above = next->path();
+            if (!counting_)
+                layers.push_back(
+                    std::make_unique<Layer>(std::make_unique<Image>(std::move(*next), std::move(header), std::move(data_file),
+                                                                    is_top ? options_.snapshot : std::nullopt, faults_)));
             next.reset();
-            if (!backing) return;
-            name = parse_file_name(escaped(path), *backing, declared);
+            if (!backing || name.alone) return;
+            name = parse_file_name(escaped(above), *backing, declared);
             name.path = absolute(folder, name.path);
-            next.emplace(open_named(path, "backing file", name.path));
+            if (name.data_file) name.data_file = absolute(folder, *name.data_file);
+            next.emplace(open_named(above, "backing file", name.path));
         }
     }
 
 private:
     std::optional<File> open_data_file(const std::string& image, const std::string& folder, const Header& header,
                                        const NamedFile& name) {
-        if (!header.has_data_file()) return std::nullopt;
-        if (name.data_file) return open_named(image, "data file", absolute(folder, *name.data_file));
+        if (!header.has_data_file()) {
+            if (!name.data_file) return std::nullopt;
+            throw failed("{}: has no external data file, expected one where the image above names {} for it", escaped(image),
+                         in_quotes(*name.data_file));
+        }
+        if (name.data_file) return open_named(image, "data file", *name.data_file);
         if (!header.data_file_name || header.data_file_name->empty())
             throw damaged("{}: has an external data file, but does not name it", escaped(image));
-        NamedFile data = parse_file_name(escaped(image), *header.data_file_name, std::nullopt);
-        if (data.format && *data.format != Format::raw)
-            throw failed("{}: declares the format qcow2 for its data file, expected raw", escaped(image));
-        return open_named(image, "data file", absolute(folder, data.path));
+        return open_named(image, "data file", absolute(folder, parse_data_file_name(escaped(image), *header.data_file_name)));
+    }
+
+    // The part of @file that the windows, the outermost first, leave of it; as in QEMU a file is whole sectors.
+    static Window part_of(const File& file, const std::vector<Window>& windows, const std::string& above) {
+        std::uint64_t begin = 0, bytes = (file.size() + 511) & ~std::uint64_t{511};
+        for (auto w = windows.rbegin(); w != windows.rend(); w++) {
+            if (w->offset > bytes || w->size.value_or(0) > bytes - w->offset)
+                throw failed("{}: names {} bytes at {} of a part of {}, expected them within its {} bytes", escaped(above),
+                             w->size ? std::to_string(*w->size) : "the", w->offset, in_quotes(file.path()), bytes);
+            begin += w->offset;
+            bytes = w->size.value_or(bytes - w->offset);
+        }
+        return {begin, bytes};
     }
 
     File open_named(const std::string& image, const char* what, const std::string& path) {
@@ -91,7 +116,7 @@ private:
         if (files_.size() >= Chain::max_files)
             throw failed("{}: its {} would be file {} of the chain, expected at most {}", escaped(image), what, files_.size() + 1,
                          Chain::max_files);
-        allow_open_files(files_.size() + 1);
+        if (!counting_) make_room();
         const std::string* before = remember(file);
         if (before)
             throw damaged("{}: its {} {} is in the chain already (named by {}), expected a chain without loops", escaped(image),
@@ -110,6 +135,22 @@ private:
                          options_.force_share ? ", or use \"--force-share\" to look at it all the same" : "");
         warnings_.push_back(
             fmt::format("{}: {}: what is shown of it may be out of date or wrong", escaped(file.path()), conflict->found));
+    }
+
+    // For one file more. Throws failed() with a limit of open files that is enough for all of the chain.
+    void make_room() const {
+        try {
+            allow_open_files(files_.size() + 1);
+        } catch (const Error&) {
+            Faults ignored(Faults::Mode::collect);
+            std::vector<std::unique_ptr<Layer>> none;
+            std::vector<std::string> unsaid;
+            Opener counter(options_, ignored, unsaid);
+            counter.counting_ = true;
+            counter.open(top_, none);
+            allow_open_files(counter.files_.size());
+            throw;
+        }
     }
 
     // Where a file was named that is in the chain already, or nullptr if @file is new.
@@ -136,6 +177,8 @@ private:
     Faults& faults_;
     std::vector<std::string>& warnings_;
     Policy policy_;
+    std::string top_;
+    bool counting_ = false;                                                        // files, and keeping none of them open
     std::map<std::tuple<bool, std::uint64_t, std::uint64_t>, std::size_t> files_;  // identity -> number
     std::vector<std::string> named_by_;                                            // by number - 1: the image that names the file
 };
@@ -145,7 +188,7 @@ private:
 void Layer::map(std::uint64_t begin, std::uint64_t end, Scratch& scratch, Sink sink) const {
     if (image_) return image_->map(begin, end, scratch, sink);
     end = std::min(end, virtual_size());
-    if (begin < end) sink(Extent{begin, end - begin, Kind::data, begin, 0});
+    if (begin < end) sink(Extent{begin, end - begin, Kind::data, raw_begin_ + begin, 0});
 }
 
 Chain::Chain(const std::string& top, const ChainOptions& options) {

@@ -4,6 +4,7 @@
 // open all its files are locked as QEMU locks what it reads (io/qemu_lock.hpp).
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -20,7 +21,8 @@ namespace dmchain::qcow2 {
 // One image of the chain, qcow2 or raw.
 class Layer {
 public:
-    explicit Layer(File raw) : raw_(std::move(raw)) {}
+    // @begin, @bytes: the part of the file that the layer is; multiples of 512.
+    Layer(File raw, std::uint64_t begin, std::uint64_t bytes) : raw_(std::move(raw)), raw_begin_(begin), raw_bytes_(bytes) {}
     explicit Layer(std::unique_ptr<Image> image) : image_(std::move(image)) {}
 
     Format format() const { return image_ ? Format::qcow2 : Format::raw; }
@@ -32,13 +34,18 @@ public:
 
     Compression compression() const { return image_ ? image_->header().compression : Compression::zlib; }
     std::uint32_t cluster_bits() const { return image_ ? image_->header().cluster_bits : 0; }  // 0: raw
-    // Bytes: every extent but the last begins and ends at a multiple of this. For raw: 2 MiB, as there is only one.
-    std::uint32_t unit() const { return image_ ? image_->unit() : 2u << 20; }
-    // Bytes, a multiple of 512. qcow2: the header's size rounded down; raw: the file's rounded up, as in QEMU.
+    // Bytes: every extent but the last begins and ends at a multiple of this, in the disk and in the file. Of a whole raw
+    // file: 2 MiB, as there is only one.
+    std::uint32_t unit() const {
+        return image_ ? image_->unit() : std::uint32_t{1} << std::countr_zero((std::uint64_t{2} << 20) | raw_begin_);
+    }
+    // Where in the file a raw layer begins, bytes.
+    std::uint64_t raw_begin() const { return raw_begin_; }
+    // Bytes, a multiple of 512. qcow2: the header's size rounded down; raw: the file's rounded up, or a part of it, as in QEMU.
     //
     // A layer ends what lies below it: the layer above sees zeroes from here on, even where a longer image
     // further down has data. And a layer that is longer than the one on top is seen up to that one's size.
-    std::uint64_t virtual_size() const { return image_ ? image_->virtual_size() : (raw_->size() + 511) & ~std::uint64_t{511}; }
+    std::uint64_t virtual_size() const { return image_ ? image_->virtual_size() : raw_bytes_; }
 
     // As Image::map(); a raw layer is one data extent.
     void map(std::uint64_t begin, std::uint64_t end, Scratch& scratch, Sink sink) const;
@@ -46,6 +53,8 @@ public:
 private:
     std::unique_ptr<Image> image_;
     std::optional<File> raw_;
+    std::uint64_t raw_begin_ = 0;
+    std::uint64_t raw_bytes_ = 0;
 };
 
 struct ChainOptions {
@@ -53,6 +62,7 @@ struct ChainOptions {
     std::vector<std::string> beneath{};     // images that the top was made on: what lies beside them may be named, too
     bool assume_raw = false;                // a backing file without declared format and magic is raw
     bool in_use = false;                    // layers that dm-chain has not sealed are read by their log, not refused
+    bool ignore_corrupt = false;            // images that are marked corrupt are read, not refused
     std::optional<std::string> snapshot{};  // id or name of an internal snapshot of the top image
     // Whether images that another process writes are read all the same, with a line in warnings(). Not set: they are
     // refused, and the command has no such option.

@@ -42,6 +42,7 @@ inline constexpr std::uint32_t extension_backing_format = 0xe2792aca;
 inline constexpr std::uint32_t extension_feature_names = 0x6803f857;
 inline constexpr std::uint32_t extension_bitmaps = 0x23852875;
 inline constexpr std::uint32_t extension_data_file = 0x44415441;
+inline constexpr std::uint32_t extension_encryption = 0x0537be77;
 inline constexpr std::uint32_t extension_sealed = 0x444d4348;  // "DMCH": see docs/format.md, "Sealed layers"
 
 // "Cluster mapping": L1 and L2 entries

@@ -3,6 +3,7 @@
 #include "qcow2/header.hpp"
 
 #include <algorithm>
+#include <map>
 #include <vector>
 
 #include "io/error.hpp"
@@ -22,18 +23,20 @@ struct Extension {
 
 class HeaderReader {
 public:
-    HeaderReader(const File& file, bool allow_in_use) : file_(file), name_(escaped(file.path())), allow_in_use_(allow_in_use) {
+    HeaderReader(const File& file, bool allow_in_use, bool allow_corrupt)
+        : file_(file), name_(escaped(file.path())), allow_in_use_(allow_in_use), allow_corrupt_(allow_corrupt) {
         start_.resize(4096);
         file.read_padded(start_.data(), start_.size(), 0);
     }
 
     Header read() {
+        // A file that is something else is no damaged image.
+        const Exit code = be32(at(0)) == magic ? Exit::damaged : Exit::failed;
         if (file_.size() < v2_header_bytes)
-            throw damaged("{}: is {} bytes long, expected at least the {} bytes of a qcow2 header", name_, file_.size(),
-                          v2_header_bytes);
-        if (be32(at(0)) != magic)
-            throw damaged("{}: is not a qcow2 image: magic at offset 0 is {:#010x}, expected {:#010x}", name_, be32(at(0)),
-                          magic);
+            throw Error(code, fmt::format("{}: is {} bytes long, expected at least the {} bytes of a qcow2 header", name_,
+                                          file_.size(), v2_header_bytes));
+        if (code == Exit::failed)
+            throw failed("{}: is not a qcow2 image: magic at offset 0 is {:#010x}, expected {:#010x}", name_, be32(at(0)), magic);
         fields();
         std::uint32_t header_bytes = h_.version == 2 ? v2_header_bytes : features();
         extensions(header_bytes);
@@ -129,11 +132,49 @@ private:
         if (e.bytes > most)
             throw damaged("{}: name of the {} at offset {:#x} is {} bytes long, expected at most {}", name_, what, e.at, e.bytes,
                           most);
-        return string_at(e.at, e.bytes);
+        return up_to_zeroes(string_at(e.at, e.bytes), what, e.at);
+    }
+
+    // QEMU reads names up to the first zero byte. What stands behind it, if anything does, would be a second reading.
+    std::string up_to_zeroes(std::string name, const char* what, std::uint64_t place) const {
+        const std::size_t end = name.find('\0');
+        if (end == std::string::npos) return name;
+        if (name.find_first_not_of('\0', end) != std::string::npos)
+            throw damaged("{}: name of the {} at offset {:#x} is {}, expected nothing behind a zero byte", name_, what, place,
+                          in_quotes(name));
+        name.resize(end);
+        return name;
+    }
+
+    // Of two that differ QEMU takes the last; others may take the first.
+    void refuse_second(const Extension& e) {
+        const auto [first, is_new] = extensions_.try_emplace(e.type, e);
+        if (is_new) return;
+        const std::string a = string_at(first->second.at, first->second.bytes), b = string_at(e.at, e.bytes);
+        if (a == b) return;
+        const bool names = e.type == extension_backing_format || e.type == extension_data_file;
+        throw damaged("{}: header extension {:#010x} is there twice, at offset {:#x}{} and at {:#x}{}, expected it once", name_,
+                      e.type, first->second.at - 8, names ? ": " + in_quotes(a) : "", e.at - 8,
+                      names ? ": " + in_quotes(b) : ", with other contents");
     }
 
     void extension(const Extension& e) {
         switch (e.type) {
+        case extension_backing_format:
+        case extension_data_file:
+        case extension_bitmaps:
+        case extension_sealed: refuse_second(e); break;
+        default: break;
+        }
+        switch (e.type) {
+        case extension_encryption:
+            if (be32(at(32)) == 0)
+                throw damaged(
+                    "{}: has the header extension {:#010x} of an encrypted image at offset {:#x}, but crypt_method at offset 32 "
+                    "is 0, "
+                    "expected both or none",
+                    name_, e.type, e.at - 8);
+            break;
         case extension_backing_format: h_.backing_format = name_in(e, "backing format", 15); break;
         case extension_data_file: h_.data_file_name = name_in(e, "data file", 4095); break;
         case extension_feature_names: feature_names_ = e; break;
@@ -205,9 +246,7 @@ private:
                                 name.empty() ? std::string(" (unnamed)") : " (" + in_quotes(name) + ")");
         }
         if (!list.empty()) throw failed("{}: uses incompatible features that are not supported: {}", name_, list);
-        if (h_.incompatible & incompatible_corrupt)
-            throw damaged("{}: is marked corrupt (incompatible feature bit 1); repair it with \"qemu-img check -r all\" first",
-                          name_);
+        if (h_.corrupt() && !allow_corrupt_) throw marked_corrupt(file_);
         std::uint32_t crypt = be32(at(32));
         if (crypt != 0)
             throw failed("{}: is encrypted ({}), which is not supported; make a plain copy with \"qemu-img convert\"", name_,
@@ -272,10 +311,9 @@ private:
             throw damaged("{}: name of the backing file at {:#x} is {} bytes long, expected at most {} within the first cluster",
                           name_, offset, bytes, max_backing_name);
         check_in_file("name of the backing file", offset, bytes);
-        h_.backing_name = string_at(offset, bytes);
-        if (h_.backing_name->find('\0') != std::string::npos)
-            throw damaged("{}: name of the backing file at {:#x} is {}, expected no zero bytes", name_, offset,
-                          in_quotes(*h_.backing_name));
+        const std::string name = up_to_zeroes(string_at(offset, bytes), "backing file", offset);
+        if (name.empty()) return;
+        h_.backing_name = name;
         if (h_.data_file_raw())
             throw damaged("{}: has the backing file {}, expected none beside a raw external data file", name_,
                           in_quotes(*h_.backing_name));
@@ -284,8 +322,10 @@ private:
     const File& file_;
     std::string name_;
     bool allow_in_use_;
+    bool allow_corrupt_;
     std::vector<unsigned char> start_;
     Header h_;
+    std::map<std::uint32_t, Extension> extensions_;  // the first of each type that counts, by type
     Extension feature_names_{};
 };
 
@@ -297,7 +337,14 @@ bool has_magic(const File& file) {
     return be32(head) == magic;
 }
 
-Header read_header(const File& file, bool allow_in_use) { return HeaderReader(file, allow_in_use).read(); }
+Header read_header(const File& file, bool allow_in_use, bool allow_corrupt) {
+    return HeaderReader(file, allow_in_use, allow_corrupt).read();
+}
+
+Error marked_corrupt(const File& file) {
+    return damaged("{}: is marked corrupt (incompatible feature bit 1); repair it with \"qemu-img check -r all\" first",
+                   escaped(file.path()));
+}
 
 bool is_in_use(const File& file) {
     unsigned char head[80];

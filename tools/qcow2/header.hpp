@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "io/error.hpp"
 #include "io/file.hpp"
 #include "qcow2/format.hpp"
 
@@ -41,6 +42,7 @@ struct Header {
     std::uint64_t cluster_size() const { return std::uint64_t{1} << cluster_bits; }
     // Active in dm-chain, or frozen and not sealed: its log alone says what it holds.
     bool in_use() const { return incompatible & incompatible_in_use; }
+    bool corrupt() const { return incompatible & incompatible_corrupt; }
     bool dirty() const { return incompatible & incompatible_dirty; }
     bool extended_l2() const { return incompatible & incompatible_extended_l2; }
     bool has_data_file() const { return incompatible & incompatible_data_file; }
@@ -53,9 +55,13 @@ struct Header {
 
 bool has_magic(const File& file);
 
-// Throws damaged() for what contradicts the format, failed() for what is well-formed but not
-// supported (encryption, unknown features), and for a layer that is in use, unless @allow_in_use.
-Header read_header(const File& file, bool allow_in_use = false);
+// Throws damaged() for what contradicts the format, failed() for what is no qcow2 image at all or is well-formed but not
+// supported (encryption, unknown features), and for a layer that is in use, unless @allow_in_use. An image that is marked corrupt
+// is damaged, unless @allow_corrupt.
+Header read_header(const File& file, bool allow_in_use = false, bool allow_corrupt = false);
+
+// The refusal of an image that is marked corrupt.
+Error marked_corrupt(const File& file);
 
 // Whether the file is a qcow2 image with the in-use feature.
 bool is_in_use(const File& file);
