@@ -6,8 +6,8 @@ namespace dmchain::commands {
 
 void add_commands(CLI::App& app, Exit& status) {
     static constexpr Add all[] = {
-        add_inspect, add_check,  add_create, add_activate, add_table, add_snapshot,
-        add_seal,    add_resize, add_remove, add_recover,  add_ls,    add_status,
+        add_inspect, add_check,  add_create,     add_activate, add_table, add_snapshot, add_seal,
+        add_resize,  add_remove, add_deactivate, add_recover,  add_ls,    add_status,
     };
     for (Add add : all) add(app, status);
 }

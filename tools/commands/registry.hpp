@@ -20,6 +20,7 @@ void add_inspect(CLI::App& app, Exit& status);
 void add_check(CLI::App& app, Exit& status);
 void add_create(CLI::App& app, Exit& status);
 void add_activate(CLI::App& app, Exit& status);
+void add_deactivate(CLI::App& app, Exit& status);
 void add_table(CLI::App& app, Exit& status);
 void add_remove(CLI::App& app, Exit& status);
 void add_snapshot(CLI::App& app, Exit& status);

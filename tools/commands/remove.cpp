@@ -4,7 +4,9 @@
 
 #include <memory>
 
+#include "commands/deactivate.hpp"
 #include "commands/layers.hpp"
+#include "dm/users.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::commands {
@@ -18,18 +20,16 @@ struct Options {
 };
 
 void run(const Options& o) {
-    const dm::Device device = dm::find(o.name);
-    if (device.open_count)
-        throw failed("{}: the device is open {} time(s): unmount it or stop who uses it first", escaped(o.name),
-                     device.open_count);
-    const bool seals = dm::status(o.name).active != "-" && !o.fast;
+    if (o.fast) return deactivate(o.name, o.how.dry_run);
+    const bool seals = dm::status(o.name).active != "-";
     const std::string path = dm::chain_file(o.name);
     if (o.how.dry_run) {
+        dm::require_unused(o.name);
         fmt::print("would remove /dev/mapper/{} ({}){}\n", escaped(o.name), escaped(dm::parameters(o.name)),
                    seals ? ", seal its layers and remove the chain file" : "");
         return;
     }
-    dm::remove(o.name);
+    dm::remove_unused(o.name);
     if (!seals) return;
     try {
         const chain::ChainFile file{File(path)};
@@ -50,7 +50,7 @@ void add_remove(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
     CLI::App* c = app.add_subcommand("remove", "Remove the device NAME; its layers are sealed, the images stay");
     c->add_option("NAME", o->name, "Name of the device")->required();
-    c->add_flag("--fast", o->fast, "Leave the layers unsealed and the chain file for 'dmchain activate'");
+    c->add_flag("--fast", o->fast, "The same as 'dmchain deactivate'");
     add_seal_options(*c, o->how);
     c->add_flag("--dry-run", o->how.dry_run, "Say what would be done");
     c->callback([o] { run(*o); });
