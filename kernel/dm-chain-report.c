@@ -74,7 +74,7 @@ void chain_status(struct dm_target *ti, status_type_t type, unsigned int status_
 	struct chain *c = ti->private;
 	const struct chain_geometry *g = &c->file.geometry;
 	struct chain_index_stats stats = {};
-	struct chain_writer_stats w = { .mode = c->index ? "ro" : "fail" };
+	struct chain_writer_stats w = { .mode = c->failed ? "fail" : "ro" };
 	unsigned int sz = 0;
 
 	switch (type) {
@@ -153,13 +153,14 @@ static int emit_opened(const struct chain_opened *o, const char *path, char *buf
 
 int chain_report_layers(const struct chain *c, char *result, unsigned int maxlen)
 {
-	struct chain_writer_stats w = { .active_id = CHAIN_NO_LAYER };
+	struct chain_writer_stats w;
 	unsigned int sz = 0, i;
 	char *buf;
 	int r;
 
-	if (!c->index)
+	if (c->failed)
 		return -EIO;
+	w.active_id = le16_to_cpu(c->file.super->active);
 	buf = kmalloc(PATH_MAX, GFP_KERNEL);
 	if (!buf)
 		return -ENOMEM;

@@ -376,7 +376,7 @@ static int chain_preresume(struct dm_target *ti)
 	if (!c->writable)
 		return 0;
 	mutex_lock(&c->control);
-	r = !c->index || c->released ? 1 : chain_file_changed(&c->file);
+	r = c->failed || c->released ? 1 : chain_file_changed(&c->file);
 	if (r > 0) {
 		if (c->writer)
 			DMINFO("%s: changed while it was suspended: opening it again", c->path);
@@ -387,6 +387,7 @@ static int chain_preresume(struct dm_target *ti)
 	c->stopped = false;
 	if (!r && !c->writer)
 		r = chain_writer_open(c, &c->options.write, &error);
+	c->failed = r;
 	mutex_unlock(&c->control);
 	if (r)
 		DMERR("%s: cannot resume: %s", c->path, error);

@@ -49,6 +49,7 @@ struct chain {
 	struct chain_options options;
 	bool writable; /* the chain has an active layer, also if it is not open now */
 	bool stopped; /* suspended, and all that was written is durable */
+	bool failed; /* the last attempt to resume it did */
 	bool released; /* while suspended: another machine may have written since */
 	bool layers_changed; /* the layer table in the chain file is not up to date */
 	struct mutex control; /* writable: messages, status, suspend and resume */

@@ -14,9 +14,10 @@ void add_commands(CLI::App& app, Exit& status) {
         {"Look at chains and devices", add_ls},      {"Look at chains and devices", add_status},
         {"Make and remove devices", add_create},     {"Make and remove devices", add_index},
         {"Make and remove devices", add_table},      {"Make and remove devices", add_activate},
-        {"Make and remove devices", add_remove},     {"Make and remove devices", add_release},
+        {"Make and remove devices", add_deactivate}, {"Make and remove devices", add_remove},
         {"While a device is in use", add_snapshot},  {"While a device is in use", add_resize},
-        {"Repair and finish", add_seal},             {"Repair and finish", add_recover},
+        {"While a device is in use", add_release},   {"Repair and finish", add_seal},
+        {"Repair and finish", add_recover},
     };
     for (const auto& c : all) c.add(app, status)->group(c.group);
 }

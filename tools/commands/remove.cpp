@@ -2,13 +2,13 @@
 // dmchain remove: takes a device away. Of one that could be written a plain qcow2 chain is left.
 #include <unistd.h>
 
-#include <filesystem>
 #include <memory>
 
+#include "commands/deactivate.hpp"
 #include "commands/options.hpp"
 #include "commands/registry.hpp"
 #include "device/layer.hpp"
-#include "device/rebuild.hpp"
+#include "dm/users.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::commands {
@@ -20,15 +20,6 @@ struct Options {
     bool fast = false;
     device::SealHow how;
 };
-
-// The layers that are not sealed, base first, by the names they have now. Throws failed() if one was removed: the device
-// alone has what is in it.
-std::vector<std::string> unsealed_of(const device::Live& device) {
-    std::vector<std::string> out;
-    for (const auto& l : device.layers)
-        if (l.state == "frozen" || l.state == "active") out.push_back(device::name_of(l, device.name));
-    return out;
-}
 
 void seal_all(const device::Live& device, const std::vector<std::string>& layers, const device::SealHow& how) {
     try {
@@ -45,39 +36,21 @@ void seal_all(const device::Live& device, const std::vector<std::string>& layers
     }
 }
 
-// Somebody took the chain file away while the device was in use.
-void put_chain_file_back(const device::Live& device, const std::string& top, const std::vector<std::string>& allow) {
-    device::RebuildOptions o;
-    o.path = device.chain.path;
-    o.chain.allow = allow;
-    device::rebuild(top, o);
-    fmt::print(stderr, "dmchain: {}: was gone, and is rebuilt\n", escaped(device.chain.path));
-}
-
 void run(const Options& o) {
-    const dm::Device found = dm::find(o.name);
-    if (found.open_count)
-        throw failed("{}: the device is open {} time(s): unmount it or stop who uses it first", escaped(o.name), found.open_count);
     const dm::Status status = dm::status(o.name);
     // One that was released belongs to another machine.
-    const bool written = status.active != "-" && status.mode != "released";
-    const bool seals = written && !o.fast;
-    device::Live device;
-    std::vector<std::string> layers;
-    if (written) {
-        device = device::look_at(o.name);
-        layers = unsealed_of(device);
-    }
+    const bool seals = status.active != "-" && status.mode != "released" && !o.fast;
+    if (!seals) return deactivate(o.name, o.how.allow, o.how.dry_run);
+    const device::Live live = device::look_at(o.name);
+    const std::vector<std::string> layers = unsealed_of(live);
     if (o.how.dry_run) {
-        fmt::print("would remove /dev/mapper/{} ({}){}\n", escaped(o.name), escaped(dm::parameters(o.name)),
-                   seals ? ", seal its layers and remove the chain file" : "");
+        dm::require_unused(o.name);
+        fmt::print("would remove /dev/mapper/{} ({}), seal its layers and remove the chain file\n", escaped(o.name),
+                   escaped(dm::parameters(o.name)));
         return;
     }
-    dm::remove(o.name);
-    if (seals)
-        seal_all(device, layers, o.how);
-    else if (written && !device::has_name(device.chain))
-        put_chain_file_back(device, layers.back(), o.how.allow);
+    dm::remove_unused(o.name);
+    seal_all(live, layers, o.how);
 }
 
 }  // namespace
@@ -86,7 +59,7 @@ CLI::App* add_remove(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
     CLI::App* c = app.add_subcommand("remove", "Remove the device NAME; its layers are sealed, the images stay");
     c->add_option("NAME", o->name, "Name of the device")->required();
-    c->add_flag("--fast", o->fast, "Leave the layers unsealed and the chain file for 'dmchain activate'");
+    c->add_flag("--fast", o->fast, "The same as 'dmchain deactivate'");
     add_seal_options(*c, o->how);
     c->add_flag("--dry-run", o->how.dry_run, "Say what would be done");
     c->callback([o] { run(*o); });
