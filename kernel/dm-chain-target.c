@@ -457,15 +457,18 @@ static int chain_message(struct dm_target *ti, unsigned int argc, char **argv, c
 static int chain_iterate_devices(struct dm_target *ti, iterate_devices_callout_fn fn, void *data)
 {
 	struct chain *c = ti->private;
-	unsigned int i;
-	int r = 0;
+	/* A snapshot may add a layer at any time; the array that it replaces is kept until we leave. */
+	int r = 0, idx = chain_inflight_enter(&c->inflight);
+	unsigned int count = READ_ONCE(c->layers.count), i;
 
-	for (i = 0; i < c->layers.count && !r; i++) {
-		struct dm_dev *dev = c->layers.layer[i]->dev;
+	smp_rmb(); /* the count before the array: that has no fewer */
+	for (i = 0; i < count && !r; i++) {
+		struct dm_dev *dev = READ_ONCE(c->layers.layer)[i]->dev;
 
 		if (dev)
 			r = fn(ti, dev, 0, bdev_nr_sectors(dev->bdev), data);
 	}
+	chain_inflight_leave(&c->inflight, idx);
 	return r;
 }
 

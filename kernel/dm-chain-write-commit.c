@@ -206,7 +206,10 @@ void chain_commit_maybe(struct chain_writer *w)
 {
 	struct txn *t = w->open;
 
-	if (w->committing || w->held)
+	if (w->committing)
+		return;
+	/* What is under way ends also while the writer is held, and may need room in the next one. */
+	if (w->held && !(w->under_way && chain_txn_full(w)))
 		return;
 	if (!bio_list_empty(&t->waiters) || t->count > CHAIN_LOG_BATCH / 2 ||
 	    t->freed_count > CHAIN_LOG_BATCH / 2 ||
