@@ -459,9 +459,8 @@ static int chain_iterate_devices(struct dm_target *ti, iterate_devices_callout_f
 	struct chain *c = ti->private;
 	/* A snapshot may add a layer at any time; the array that it replaces is kept until we leave. */
 	int r = 0, idx = chain_inflight_enter(&c->inflight);
-	unsigned int count = READ_ONCE(c->layers.count), i;
+	unsigned int count = smp_load_acquire(&c->layers.count), i; /* the array has no fewer */
 
-	smp_rmb(); /* the count before the array: that has no fewer */
 	for (i = 0; i < count && !r; i++) {
 		struct dm_dev *dev = READ_ONCE(c->layers.layer)[i]->dev;
 
