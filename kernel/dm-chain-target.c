@@ -7,6 +7,7 @@
 #include <linux/blkdev.h>
 #include <linux/device-mapper.h>
 #include <linux/module.h>
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 
 #include "dm-chain-bio.h"
@@ -331,7 +332,23 @@ static void chain_dtr(struct dm_target *ti)
 	chain_free(c);
 }
 
-/* ---- Suspend and resume, of a chain with an active layer ---- */
+/* ---- Suspend, resume and messages: one at a time ---- */
+
+/*
+ * Whoever needs memory must not wait for this device: it is suspended, or its writer is held. The
+ * result is for chain_leave_control().
+ */
+static unsigned int chain_take_control(struct chain *c)
+{
+	mutex_lock(&c->control);
+	return memalloc_noio_save();
+}
+
+static void chain_leave_control(struct chain *c, unsigned int noio)
+{
+	memalloc_noio_restore(noio);
+	mutex_unlock(&c->control);
+}
 
 static void chain_presuspend(struct dm_target *ti)
 {
@@ -353,13 +370,14 @@ static void chain_presuspend_undo(struct dm_target *ti)
 static void chain_postsuspend(struct dm_target *ti)
 {
 	struct chain *c = ti->private;
+	unsigned int noio;
 
 	if (!c->writer)
 		return;
-	mutex_lock(&c->control);
+	noio = chain_take_control(c);
 	chain_writer_stop(c); /* what fails is logged, and degrades the chain */
 	c->stopped = true;
-	mutex_unlock(&c->control);
+	chain_leave_control(c, noio);
 }
 
 /*
@@ -370,12 +388,13 @@ static void chain_postsuspend(struct dm_target *ti)
 static int chain_preresume(struct dm_target *ti)
 {
 	struct chain *c = ti->private;
+	unsigned int noio;
 	char *error = "";
 	int r;
 
 	if (!c->writable)
 		return 0;
-	mutex_lock(&c->control);
+	noio = chain_take_control(c);
 	r = !c->index || c->released ? 1 : chain_file_changed(&c->file);
 	if (r > 0) {
 		if (c->writer)
@@ -387,7 +406,7 @@ static int chain_preresume(struct dm_target *ti)
 	c->stopped = false;
 	if (!r && !c->writer)
 		r = chain_writer_open(c, &c->options.write, &error);
-	mutex_unlock(&c->control);
+	chain_leave_control(c, noio);
 	if (r)
 		DMERR("%s: cannot resume: %s", c->path, error);
 	return r;
@@ -421,11 +440,11 @@ static int chain_message(struct dm_target *ti, unsigned int argc, char **argv, c
 			 unsigned int maxlen)
 {
 	struct chain *c = ti->private;
-	unsigned int id;
+	unsigned int id, noio;
 	u64 sectors;
 	int r = -EINVAL;
 
-	mutex_lock(&c->control);
+	noio = chain_take_control(c);
 	if (argc == 1 && !strcasecmp(argv[0], "layers")) {
 		r = chain_report_layers(c, result, maxlen);
 	} else if (!c->writer) {
@@ -448,7 +467,7 @@ static int chain_message(struct dm_target *ti, unsigned int argc, char **argv, c
 	} else {
 		DMERR("%s: unknown message %s, or not its arguments", c->path, argv[0]);
 	}
-	mutex_unlock(&c->control);
+	chain_leave_control(c, noio);
 	return r;
 }
 

@@ -43,7 +43,7 @@ void chain_txn_record(struct chain_writer *w, u64 cluster, const struct chain_ow
 
 void chain_txn_free(struct chain_writer *w, u64 host)
 {
-	if (w->open->freed_count < CHAIN_LOG_BATCH)
+	if (!WARN_ON_ONCE(w->open->freed_count == CHAIN_LOG_BATCH))
 		w->open->freed[w->open->freed_count++] = host;
 }
 

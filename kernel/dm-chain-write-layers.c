@@ -7,6 +7,7 @@
 #include "dm-chain-writer.h"
 
 #include <linux/blkdev.h>
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 
 /* ---- A new layer ---- */
@@ -234,9 +235,11 @@ static void sealed_worker(struct work_struct *work)
 	struct chain *c = s->chain;
 	struct chain_layer *rec = &c->file.layers[s->layer];
 	struct chain_layer_open *l = c->layers.layer[s->layer];
+	unsigned int noio = memalloc_noio_save();
 
 	s->result = chain_layer_sealed(l, c->file.strings + le32_to_cpu(rec->path_offset), rec,
 				       &c->inflight);
+	memalloc_noio_restore(noio);
 	if (s->result)
 		return;
 	c->file.layer_bytes[l->id] = l->bytes;
