@@ -111,6 +111,8 @@ static void chain_file_done(struct chain_io *io, long r)
 
 static void chain_file_complete(struct kiocb *iocb, long r)
 {
+	if (iocb->ki_flags & IOCB_WRITE)
+		kiocb_end_write(iocb);
 	chain_file_done(container_of(iocb, struct chain_io, iocb), r);
 }
 
@@ -153,6 +155,11 @@ void chain_file_io(struct chain_io *io, struct bio *bio, u64 pos)
 
 	init_sync_kiocb(&io->iocb, l->opened.file);
 	io->iocb.ki_pos = pos;
+	if (iov_iter_rw(&iter) == WRITE) {
+		/* Who freezes the file system waits for this write, or this write for the thaw. */
+		io->iocb.ki_flags |= IOCB_WRITE;
+		kiocb_start_write(&io->iocb);
+	}
 	if (direct) {
 		io->iocb.ki_flags |= IOCB_DIRECT;
 		io->iocb.ki_complete = chain_file_complete;

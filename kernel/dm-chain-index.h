@@ -125,7 +125,7 @@ struct chain_packer {
 /*
  * Packs all that was changed since the last time, root included, as it is now. Until
  * chain_index_stored() the nodes stay in memory. On -ENOMEM what was packed so far stands in @p and
- * counts as dirty no longer: the caller must give up writing (the index in memory stays right).
+ * counts as dirty no longer: nothing may be stored before another call, which goes on, returns 0.
  */
 int chain_index_pack(struct chain_index *index, struct chain_packer *p);
 

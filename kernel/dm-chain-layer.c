@@ -441,7 +441,8 @@ int chain_layers_add(struct chain_layers *ls, struct chain_layer_open *l,
 			return -ENOMEM; /* what is longer now is no harm */
 		ls->ids = ids;
 	}
-	ls->layer[ls->count++] = l;
+	ls->layer[ls->count] = l;
+	smp_store_release(&ls->count, ls->count + 1); /* pairs with chain_iterate_devices() */
 	WRITE_ONCE(ls->by_id[l->id], l);
 	WRITE_ONCE(ls->bdev[l->id], l->dev ? l->dev->bdev : NULL);
 	return 0;

@@ -7,6 +7,7 @@
 #include <linux/blkdev.h>
 #include <linux/device-mapper.h>
 #include <linux/module.h>
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 
 #include "dm-chain-bio.h"
@@ -331,7 +332,23 @@ static void chain_dtr(struct dm_target *ti)
 	chain_free(c);
 }
 
-/* ---- Suspend and resume, of a chain with an active layer ---- */
+/* ---- Suspend, resume and messages: one at a time ---- */
+
+/*
+ * Whoever needs memory must not wait for this device: it is suspended, or its writer is held. The
+ * result is for chain_leave_control().
+ */
+static unsigned int chain_take_control(struct chain *c)
+{
+	mutex_lock(&c->control);
+	return memalloc_noio_save();
+}
+
+static void chain_leave_control(struct chain *c, unsigned int noio)
+{
+	memalloc_noio_restore(noio);
+	mutex_unlock(&c->control);
+}
 
 static void chain_presuspend(struct dm_target *ti)
 {
@@ -353,13 +370,14 @@ static void chain_presuspend_undo(struct dm_target *ti)
 static void chain_postsuspend(struct dm_target *ti)
 {
 	struct chain *c = ti->private;
+	unsigned int noio;
 
 	if (!c->writer)
 		return;
-	mutex_lock(&c->control);
+	noio = chain_take_control(c);
 	chain_writer_stop(c); /* what fails is logged, and degrades the chain */
 	c->stopped = true;
-	mutex_unlock(&c->control);
+	chain_leave_control(c, noio);
 }
 
 /*
@@ -370,12 +388,13 @@ static void chain_postsuspend(struct dm_target *ti)
 static int chain_preresume(struct dm_target *ti)
 {
 	struct chain *c = ti->private;
+	unsigned int noio;
 	char *error = "";
 	int r;
 
 	if (!c->writable)
 		return 0;
-	mutex_lock(&c->control);
+	noio = chain_take_control(c);
 	r = c->failed || c->released ? 1 : chain_file_changed(&c->file);
 	if (r > 0) {
 		if (c->writer)
@@ -388,7 +407,7 @@ static int chain_preresume(struct dm_target *ti)
 	if (!r && !c->writer)
 		r = chain_writer_open(c, &c->options.write, &error);
 	c->failed = r;
-	mutex_unlock(&c->control);
+	chain_leave_control(c, noio);
 	if (r)
 		DMERR("%s: cannot resume: %s", c->path, error);
 	return r;
@@ -422,11 +441,11 @@ static int chain_message(struct dm_target *ti, unsigned int argc, char **argv, c
 			 unsigned int maxlen)
 {
 	struct chain *c = ti->private;
-	unsigned int id;
+	unsigned int id, noio;
 	u64 sectors;
 	int r = -EINVAL;
 
-	mutex_lock(&c->control);
+	noio = chain_take_control(c);
 	if (argc == 1 && !strcasecmp(argv[0], "layers")) {
 		r = chain_report_layers(c, result, maxlen);
 	} else if (!c->writer) {
@@ -449,7 +468,7 @@ static int chain_message(struct dm_target *ti, unsigned int argc, char **argv, c
 	} else {
 		DMERR("%s: unknown message %s, or not its arguments", c->path, argv[0]);
 	}
-	mutex_unlock(&c->control);
+	chain_leave_control(c, noio);
 	return r;
 }
 
@@ -458,15 +477,17 @@ static int chain_message(struct dm_target *ti, unsigned int argc, char **argv, c
 static int chain_iterate_devices(struct dm_target *ti, iterate_devices_callout_fn fn, void *data)
 {
 	struct chain *c = ti->private;
-	unsigned int i;
-	int r = 0;
+	/* A snapshot may add a layer at any time; the array that it replaces is kept until we leave. */
+	int r = 0, idx = chain_inflight_enter(&c->inflight);
+	unsigned int count = smp_load_acquire(&c->layers.count), i; /* the array has no fewer */
 
-	for (i = 0; i < c->layers.count && !r; i++) {
-		struct dm_dev *dev = c->layers.layer[i]->dev;
+	for (i = 0; i < count && !r; i++) {
+		struct dm_dev *dev = READ_ONCE(c->layers.layer)[i]->dev;
 
 		if (dev)
 			r = fn(ti, dev, 0, bdev_nr_sectors(dev->bdev), data);
 	}
+	chain_inflight_leave(&c->inflight, idx);
 	return r;
 }
 

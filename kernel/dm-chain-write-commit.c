@@ -43,7 +43,7 @@ void chain_txn_record(struct chain_writer *w, u64 cluster, const struct chain_ow
 
 void chain_txn_free(struct chain_writer *w, u64 host)
 {
-	if (w->open->freed_count < CHAIN_LOG_BATCH)
+	if (!WARN_ON_ONCE(w->open->freed_count == CHAIN_LOG_BATCH))
 		w->open->freed[w->open->freed_count++] = host;
 }
 
@@ -206,7 +206,10 @@ void chain_commit_maybe(struct chain_writer *w)
 {
 	struct txn *t = w->open;
 
-	if (w->committing || w->held)
+	if (w->committing)
+		return;
+	/* What is under way ends also while the writer is held, and may need room in the next one. */
+	if (w->held && !(w->under_way && chain_txn_full(w)))
 		return;
 	if (!bio_list_empty(&t->waiters) || t->count > CHAIN_LOG_BATCH / 2 ||
 	    t->freed_count > CHAIN_LOG_BATCH / 2 ||

@@ -7,6 +7,7 @@
 #include "dm-chain-writer.h"
 
 #include <linux/blkdev.h>
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 
 /* ---- A new layer ---- */
@@ -234,11 +235,15 @@ static void sealed_worker(struct work_struct *work)
 	struct chain *c = s->chain;
 	struct chain_layer *rec = &c->file.layers[s->layer];
 	struct chain_layer_open *l = c->layers.layer[s->layer];
+	unsigned int noio = memalloc_noio_save();
 
 	s->result = chain_layer_sealed(l, c->file.strings + le32_to_cpu(rec->path_offset), rec,
 				       &c->inflight);
-	if (!s->result)
-		c->file.layer_bytes[l->id] = l->bytes;
+	memalloc_noio_restore(noio);
+	if (s->result)
+		return;
+	c->file.layer_bytes[l->id] = l->bytes;
+	c->layers_changed = true; /* here, where no commit runs that says that they are stored */
 }
 
 int chain_writer_sealed(struct chain *c, unsigned int id)
@@ -257,10 +262,7 @@ int chain_writer_sealed(struct chain *c, unsigned int id)
 	queue_work(c->writer->commit_wq, &s.work);
 	flush_work(&s.work);
 	destroy_work_on_stack(&s.work);
-	if (s.result)
-		return s.result;
-	c->layers_changed = true;
-	return chain_writer_commit(c, true);
+	return s.result ? s.result : chain_writer_commit(c, true);
 }
 
 /* ---- Resize ---- */
@@ -307,7 +309,10 @@ int chain_writer_resize(struct chain *c, u64 sectors)
 	if (sectors == old)
 		return 0;
 	chain_writer_hold(w);
-	r = chain_writer_extend(c, sectors);
+	/* A record more may have to be noted below. */
+	r = chain_txn_full(w) ? chain_commit_held(w, false, 0, NULL, 0) : 0;
+	if (!r)
+		r = chain_writer_extend(c, sectors);
 	if (!r && within) {
 		/*
 		 * What a layer has in its last cluster behind the old end must not come to light.

@@ -112,7 +112,8 @@ void chain_room_look(struct chain_writer *w)
 			grow(w);
 		atomic_set(&w->retry, 1);
 	}
-	if (w->grow_failed || w->no_space)
+	/* Not while it is held: it may be closed then. */
+	if ((w->grow_failed || w->no_space) && !w->held)
 		queue_delayed_work(w->commit_wq, &w->retry_timer, RETRY_SECONDS * HZ);
 }
 

@@ -176,10 +176,10 @@ void chain_commit_exit(struct chain_writer *w);
 /* Nothing more is written, since @why failed with @r. Also from the commit work. */
 void chain_writer_degrade(struct chain_writer *w, const char *why, int r);
 
-/* True: nothing that makes a record may be started. */
+/* True: nothing that makes a record, or frees a cluster, may be started. */
 static inline bool chain_txn_full(const struct chain_writer *w)
 {
-	return w->open->count == CHAIN_LOG_BATCH;
+	return w->open->count == CHAIN_LOG_BATCH || w->open->freed_count == CHAIN_LOG_BATCH;
 }
 
 /* Notes down that the layer says @o of @cluster: durable with the next commit. */
