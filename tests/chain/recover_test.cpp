@@ -213,7 +213,7 @@ TEST_CASE("recover: the command") {
     s.close(0);
     const std::string text =
         "{0}/a.qcow2 was frozen, {0}/b.qcow2 took over\n"
-        "{2}{1}: 512 KiB, 3 layers; the active one, {0}/b.qcow2, has 1 clusters in 1 blocks of its log\n";
+        "{2}{1}: 512 KiB, 3 layers; the active one, {0}/b.qcow2, has 1 cluster in 1 block of its log\n";
     const std::string path = s.folder / "b.chain";
     Ran ran = run(dmchain() + " recover " + (s.folder / "a.qcow2") + " --dry-run");
     CHECK(ran.out == fmt::format(fmt::runtime(text), s.folder.path(), path, "would build "));
@@ -239,7 +239,7 @@ TEST_CASE("recover: the command") {
     // Sealed, the chain file no longer fits.
     CHECK(run(dmchain() + " seal " + (s.folder / "a.qcow2") + " " + (s.folder / "b.qcow2")).status == 2);
     CHECK(run(dmchain() + " seal " + (s.folder / "b.qcow2")).out ==
-          (s.folder / "b.qcow2") + ": sealed 1 clusters, 0 of them owned in part; 1 L2 tables\n");
+          (s.folder / "b.qcow2") + ": sealed 1 cluster, 0 of them owned in part; 1 L2 table\n");
     CHECK(run(dmchain() + " seal " + (s.folder / "b.qcow2")).out == (s.folder / "b.qcow2") + ": is sealed already\n");
     ran = run(dmchain() + " table " + (s.folder / "y.chain"));
     CHECK(ran.out ==

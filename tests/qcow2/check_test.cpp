@@ -51,7 +51,7 @@ TEST_CASE("check: all faults of all layers, base first, with exit code 3") {
     ran = run(dmchain() + " check --json " + folder / "top.qcow2");
     CHECK(ran.status == 3);
     Json j = Json::parse(ran.out);
-    CHECK(j["faults"] == 6);
+    CHECK(j["fault_count"] == 6);
     CHECK(j["messages"].size() == 6);
     CHECK(j["layers_checked"] == 2);
     CHECK(j["complete"] == true);
@@ -119,8 +119,8 @@ TEST_CASE("inspect: layers, live clusters, and what is on the disk") {
          " && qemu-io -c 'write -P 3 0x3000000 128k' top.qcow2");
     const std::string top = folder / "top.qcow2";
     Json j = Json::parse(must(dmchain() + " inspect --json " + top));
-    CHECK(j["virtual_size"] == 64 << 20);
-    CHECK(j["depth"] == 2);
+    CHECK(j["bytes"] == 64 << 20);
+    CHECK(j["layer_count"] == 2);
     CHECK(j["layers"][0]["path"] == top);
     CHECK(j["layers"][0]["features"] == Json({"extended L2"}));
     CHECK(j["layers"][0]["clusters"] == 2);
@@ -154,8 +154,12 @@ TEST_CASE("inspect: layers, live clusters, and what is on the disk") {
 
 TEST_CASE("program: usage errors end with 2, one line, and --help with 0") {
     CHECK(run(dmchain()).status == 2);
-    CHECK(run(dmchain() + " check").out == "dmchain: IMAGE is required (see dmchain --help)\n");
+    CHECK(run(dmchain()).out == "dmchain: A subcommand is required (see dmchain --help)\n");
+    CHECK(run(dmchain() + " check").out == "dmchain: IMAGE is required (see dmchain check --help)\n");
     CHECK(run(dmchain() + " check").status == 2);
+    Ran wrong = run(dmchain() + " create x y --in-place --read-only");
+    CHECK(wrong.out == "dmchain: create: --in-place excludes --read-only and --layer (see dmchain create --help)\n");
+    CHECK(wrong.status == 2);
     CHECK(run(dmchain() + " frobnicate").status == 2);
     CHECK(run(dmchain() + " check --frob x").status == 2);
     for (const char* command : {"", "inspect", "check"}) CHECK(run(fmt::format("{} {} --help", dmchain(), command)).status == 0);

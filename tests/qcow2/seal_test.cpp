@@ -282,7 +282,7 @@ TEST_CASE("a sealed layer becomes active again as it was, and can be sealed agai
         CHECK(log.size() == layer.disk.size());
         CHECK(std::filesystem::file_size(layer.path) == std::max(size, log.end()));
         REQUIRE((read_all(layer.path) == layer.disk));
-        CHECK(error_of_unseal(layer.path, o.bits, units).ends_with(": is in use already: go on with it with 'dmchain recover'"));
+        CHECK(error_of_unseal(layer.path, o.bits, units).ends_with(": is in use already: 'dmchain recover' goes on with it"));
         seal(layer.path, {});
         require_image(folder, layer.path, layer.disk);
     }
@@ -435,8 +435,8 @@ TEST_CASE("QEMU refuses a layer in use with the feature's name") {
         FAIL("opened");
     } catch (const Error& e) {
         CHECK(e.what() == layer.path +
-                              ": is in use by dm-chain, or was left by it: make a plain qcow2 image of it with "
-                              "'dmchain seal', or go on with it with 'dmchain recover'");
+                              ": is in use by dm-chain, or was left by it: 'dmchain seal' makes a plain qcow2 image of it, "
+                              "'dmchain recover' goes on with it");
         CHECK(e.code() == Exit::failed);
     }
 }

@@ -36,7 +36,7 @@ void require_ours(const std::string& layer, bool take_over) {
     if (!owner || !qcow2::is_foreign(*owner)) return;
     if (!take_over)
         throw failed(
-            "{}: {}: 'dmchain release' it there; if that machine does not write it any more, --take-over takes it (what that "
+            "{}: {}: 'dmchain release' it there; if that machine does not write to it any more, --take-over takes it (what that "
             "machine still writes is lost, and may destroy it)",
             escaped(top), owner->text());
     fmt::print(stderr, "dmchain: {}: taken over: {}\n", escaped(top), owner->text());

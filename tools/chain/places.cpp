@@ -125,7 +125,7 @@ std::string choose(const ChainFile& file, const chain_layer& l, Which which) {
     if (which == Which::here) return here;
     if (which == Which::original) return recorded;
     throw failed(
-        "{}: was copied from {}, and its layer may be {} or {}, which is another file: say --layers here or --layers original, "
+        "{}: was copied from {}, and its layer may be {} or {}, which is another file: give --layers here or --layers original, "
         "or rebuild it with {}",
         escaped(file.file().name()), escaped(file.home()), escaped(here), escaped(recorded), remedy(&file.super()));
 }

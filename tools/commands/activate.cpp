@@ -32,7 +32,7 @@ void run(const Options& o) {
 
 CLI::App* add_activate(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
-    CLI::App* c = app.add_subcommand("activate", "Make a device of a chain file, if its layers are still what they were");
+    CLI::App* c = app.add_subcommand("activate", "Make a device from a chain file, if its layers are still what they were");
     c->add_option("CHAIN", o->chain_file, "The chain file")->required();
     c->add_option("NAME", o->name, "Name of the device (default: CHAIN's name without .chain)");
     add_which_option(*c, o->start.which);

@@ -12,6 +12,7 @@
 #include "commands/print_json.hpp"
 #include "commands/options.hpp"
 #include "commands/registry.hpp"
+#include "io/lasting.hpp"
 #include "io/progress.hpp"
 #include "io/text.hpp"
 #include "qcow2/check.hpp"
@@ -75,15 +76,16 @@ void check_layers(const qcow2::Chain& chain, Result& result) {
 
 void print_facts(const std::string& image, const Result& r) {
     Json j;
-    j["image"] = image;
+    j["image"] = absolute_name(image);
     j["layers_checked"] = r.layers;
-    j["faults"] = r.count();
+    j["fault_count"] = r.count();
     j["messages"] = r.faults.messages();
     if (r.stopped) j["messages"].push_back(r.stopped->what());
     j["complete"] = !r.stopped;
     j["warnings"] = r.warnings;
     j["leaks"] = Json::array();
-    for (const Leak& l : r.leaks) j["leaks"].push_back({{"path", l.path}, {"clusters", l.clusters}, {"bytes", l.bytes}});
+    for (const Leak& l : r.leaks)
+        j["leaks"].push_back({{"path", l.path}, {"leaked_clusters", l.clusters}, {"leaked_bytes", l.bytes}});
     print_json(j);
 }
 
@@ -97,8 +99,8 @@ void print_text(const std::string& image, const Result& r) {
             "{}: leaked clusters: {} ({}), in use by their refcounts, but by nothing else; no data is in danger, "
             "\"qemu-img check -r leaks\" frees them\n",
             escaped(l.path), l.clusters, human_size(l.bytes));
-    const std::string count = r.count() == 0 ? "no faults" : fmt::format("{} fault{}", r.count(), r.count() == 1 ? "" : "s");
-    fmt::print("{}: {} layer{} checked, {}\n", escaped(image), r.layers, r.layers == 1 ? "" : "s", count);
+    const std::string count = r.count() == 0 ? "no faults" : counted(r.count(), "fault");
+    fmt::print("{}: {} checked, {}\n", escaped(image), counted(r.layers, "layer"), count);
 }
 
 Exit check(const ImageOptions& options, bool json) {
@@ -129,7 +131,7 @@ CLI::App* add_check(CLI::App& app, Exit& status) {
     auto json = std::make_shared<bool>(false);
     add_image_options(*command, *options);
     add_force_share(*command, *options);
-    command->add_flag("--json", *json, "Print the result as JSON");
+    command->add_flag("--json", *json, "Print JSON");
     command->callback([options, json, &status] { status = check(*options, *json); });
     return command;
 }

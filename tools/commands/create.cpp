@@ -4,7 +4,6 @@
 
 #include <filesystem>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "chain/builder.hpp"
 #include "commands/made.hpp"
@@ -40,20 +39,14 @@ void say_what_would_be_done(const Options& o, const qcow2::Chain& chain, const s
     std::size_t files = layer.empty() || o.in_place ? 0 : 1;
     for (const auto& l : chain.layers()) files += l->data_file() ? 2 : 1;
     if (o.json) {
-        const nlohmann::json out = {{"dry_run", true},
-                                    {"device", "/dev/mapper/" + o.name},
-                                    {"chain_file", path},
-                                    {"bytes", chain.virtual_size()},
-                                    {"files", files},
-                                    {"active_layer", layer.empty() ? nlohmann::json(nullptr) : nlohmann::json(layer)}};
-        print_json(out);
+        print_json(device_facts(o.name, path, chain.virtual_size(), files, layer, true));
     } else {
         if (o.in_place)
             fmt::print("would go on in {}\n", escaped(layer));
         else if (!layer.empty())
             fmt::print("would make the layer {}\n", escaped(layer));
-        fmt::print("would build {} from {} files and create /dev/mapper/{} of {} bytes\n", escaped(path), files, escaped(o.name),
-                   chain.virtual_size());
+        fmt::print("would build {} from {} and create /dev/mapper/{} of {} bytes\n", escaped(path), counted(files, "file"),
+                   escaped(o.name), chain.virtual_size());
     }
 }
 
@@ -153,7 +146,7 @@ void run(const Options& o) {
 
 CLI::App* add_create(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
-    CLI::App* c = app.add_subcommand("create", "Build the index of IMAGE's chain and make the device NAME of it");
+    CLI::App* c = app.add_subcommand("create", "Build the index of IMAGE's chain and make the device NAME from it");
     c->add_option("NAME", o->name, "Name of the device, /dev/mapper/NAME")->required();
     add_image_options(*c, o->image);
     c->add_flag("--read-only", o->read_only, "The device can only be read, and gets no layer of its own");
@@ -161,8 +154,7 @@ CLI::App* add_create(CLI::App& app, Exit&) {
                   "Where writes go: a file to make, or a block device (default: IMAGE's name with the "
                   "next number)")
         ->type_name("PATH");
-    c->add_flag("--in-place", o->in_place,
-                "Writes go to IMAGE itself, if it was the last layer that dm-chain sealed and nobody wrote to it since");
+    c->add_flag("--in-place", o->in_place, "Writes go to IMAGE itself, if dmchain sealed it and nobody has written to it since");
     c->add_option("--chain", o->chain_file, "Where the chain file goes (default: NAME.chain beside IMAGE)")->type_name("FILE");
     add_table_options(*c, o->table);
     c->add_flag("--dry-run", o->dry_run, "Check IMAGE's chain and say what would be done");

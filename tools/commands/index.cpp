@@ -23,26 +23,25 @@ struct Options {
 void run(const Options& o) {
     const qcow2::Chain chain(o.image.image, o.image.chain);
     if (!chain.virtual_size()) throw device::empty_disk(o.image.image);
-    const std::string path = o.chain_file.empty()
-                                 ? device::default_chain_file(o.image.image, device::default_name(o.image.image))
-                                 : absolute_name(o.chain_file);
+    const std::string path = o.chain_file.empty() ? device::default_chain_file(o.image.image, device::default_name(o.image.image))
+                                                  : absolute_name(o.chain_file);
     const bool replace = device::check_chain_file_place(path);
     if (!o.dry_run) device::build_chain_file(chain, path, false, replace);
     if (o.json)
         print_json(nlohmann::json{{"chain_file", path},
                                   {"bytes", chain.virtual_size()},
-                                  {"layers", chain.layers().size()},
+                                  {"layer_count", chain.layers().size()},
                                   {"dry_run", o.dry_run}});
     else
-        fmt::print("{}{}: {}, {} layers\n", o.dry_run ? "would build " : "", escaped(path), human_size(chain.virtual_size()),
-                   chain.layers().size());
+        fmt::print("{}{}: {}, {}\n", o.dry_run ? "would build " : "", escaped(path), human_size(chain.virtual_size()),
+                   counted(chain.layers().size(), "layer"));
 }
 
 }  // namespace
 
 CLI::App* add_index(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
-    CLI::App* c = app.add_subcommand("index", "Build the chain file of IMAGE's chain, for a device that is only read");
+    CLI::App* c = app.add_subcommand("index", "Build the chain file of IMAGE's chain, for a device that can only be read");
     add_image_options(*c, o->image);
     c->add_option("--chain", o->chain_file, "Where the chain file goes (default: beside IMAGE, with .chain for its ending)")
         ->type_name("FILE");

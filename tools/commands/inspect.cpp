@@ -30,8 +30,8 @@ std::vector<std::string> features(const Layer& layer) {
     if (h.extended_l2()) out.emplace_back("extended L2");
     if (h.compression != qcow2::Compression::zlib) out.emplace_back(qcow2::name_of(h.compression));
     if (h.has_data_file()) out.emplace_back(h.data_file_raw() ? "raw data file" : "data file");
-    if (h.bitmaps != 0) out.push_back(fmt::format("{} bitmap{}", h.bitmaps, h.bitmaps == 1 ? "" : "s"));
-    if (h.snapshots != 0) out.push_back(fmt::format("{} internal snapshot{}", h.snapshots, h.snapshots == 1 ? "" : "s"));
+    if (h.bitmaps != 0) out.push_back(counted(h.bitmaps, "bitmap"));
+    if (h.snapshots != 0) out.push_back(counted(h.snapshots, "internal snapshot"));
     return out;
 }
 
@@ -40,13 +40,13 @@ Json layer_json(const Layer& layer, const qcow2::Usage& usage) {
     j["path"] = layer.file().path();
     j["type"] = layer.file().identity().block_device ? "device" : "file";
     j["format"] = qcow2::name_of(layer.format());
-    j["virtual_size"] = layer.virtual_size();
-    j["file_size"] = layer.file().size();
+    j["virtual_bytes"] = layer.virtual_size();
+    j["file_bytes"] = layer.file().size();
     if (const qcow2::Image* image = layer.image()) {
         const qcow2::Header& h = image->header();
         j["version"] = h.version;
-        j["cluster_size"] = h.cluster_size();
-        j["unit"] = image->unit();
+        j["cluster_bytes"] = h.cluster_size();
+        j["unit_bytes"] = image->unit();
         j["compression"] = qcow2::name_of(h.compression);
         j["l2_tables"] = image->l2_tables();
         j["features"] = features(layer);
@@ -55,7 +55,7 @@ Json layer_json(const Layer& layer, const qcow2::Usage& usage) {
         j["data_file"] = image->data_file() ? Json(image->data_file()->path()) : Json();
         Json snapshots = Json::array();
         for (const qcow2::Snapshot& s : image->snapshots())
-            snapshots.push_back({{"id", s.id}, {"name", s.name}, {"virtual_size", s.size}});
+            snapshots.push_back({{"id", s.id}, {"name", s.name}, {"virtual_bytes", s.size}});
         j["snapshots"] = snapshots;
     }
     j["clusters"] = usage.clusters;
@@ -68,7 +68,7 @@ Json content_json(const device::Content& c) {
     Json j;
     if (c.partition != 0) j["partition"] = c.partition;
     j["offset"] = c.offset;
-    j["size"] = c.bytes;
+    j["bytes"] = c.bytes;
     auto set = [&](const char* key, const std::string& value) {
         if (!value.empty()) j[key] = value;
     };
@@ -128,10 +128,10 @@ void inspect(const ImageOptions& options, bool json) {
     const auto& layers = chain.layers();
     if (json) {
         Json j;
-        j["image"] = chain.top().file().path();
-        j["virtual_size"] = chain.virtual_size();
-        j["depth"] = layers.size();
-        j["unit"] = chain.unit();
+        j["image"] = chain.top().file().name();
+        j["bytes"] = chain.virtual_size();
+        j["layer_count"] = layers.size();
+        j["unit_bytes"] = chain.unit();
         j["layers"] = Json::array();
         for (std::size_t i = layers.size(); i-- > 0;) j["layers"].push_back(layer_json(*layers[i], usage[i]));
         j["content"] = Json::array();
@@ -142,8 +142,8 @@ void inspect(const ImageOptions& options, bool json) {
         return;
     }
     fmt::print("{}\n", escaped(options.image));
-    fmt::print("  disk {} ({} bytes), {} layer{}, top first:\n", human_size(chain.virtual_size()), chain.virtual_size(),
-               layers.size(), layers.size() == 1 ? "" : "s");
+    fmt::print("  disk {} ({} bytes), {}, top first:\n", human_size(chain.virtual_size()), chain.virtual_size(),
+               counted(layers.size(), "layer"));
     for (std::size_t i = layers.size(); i-- > 0;) print_layer(*layers[i], usage[i], layers.size() - i);
     fmt::print("On the disk:\n");
     for (const device::Content& c : content) print_content(c);
@@ -159,7 +159,7 @@ CLI::App* add_inspect(CLI::App& app, Exit&) {
     auto json = std::make_shared<bool>(false);
     add_image_options(*command, *options);
     add_force_share(*command, *options);
-    command->add_flag("--json", *json, "Print the facts as JSON");
+    command->add_flag("--json", *json, "Print JSON");
     command->callback([options, json] { inspect(*options, *json); });
     return command;
 }

@@ -19,18 +19,30 @@ int leave(Exit code, const std::string& message) {
     return static_cast<int>(code);
 }
 
+// Where the one who typed that finds how it is typed.
+std::string hint(const CLI::App& app) {
+    const auto commands = app.get_subcommands();
+    return fmt::format("see dmchain {}--help", commands.empty() ? "" : commands.front()->get_name() + " ");
+}
+
 int run(int argc, char** argv) {
     Exit status = Exit::done;
     CLI::App app("Chains of qcow2 images as flat block devices", "dmchain");
     app.require_subcommand(1);
-    app.failure_message([](const CLI::App*, const CLI::Error& e) {
-        return fmt::format("dmchain: {} (see dmchain --help)\n", dmchain::escaped(e.what()));
+    app.set_version_flag("--version", "dmchain " DMCHAIN_VERSION, "Print the version and exit");
+    app.footer("'dmchain help COMMAND' prints the options of a command, its manual page says more.");
+    app.failure_message([&app](const CLI::App*, const CLI::Error& e) {
+        return fmt::format("dmchain: {} ({})\n", dmchain::escaped(e.what()), hint(app));
     });
     dmchain::commands::add_commands(app, status);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
-        if (app.exit(e) != 0) status = Exit::usage;  // else it was --help
+        if (app.exit(e) != 0) status = Exit::usage;  // else it was --help or --version
+    } catch (const dmchain::Error& e) {
+        if (e.code() != Exit::usage) throw;
+        std::fflush(stdout);
+        return leave(e.code(), fmt::format("{} ({})", e.what(), hint(app)));
     }
     std::cout.flush();
     if (!std::cout || std::fflush(stdout) != 0) return leave(Exit::failed, "cannot write to standard output");

@@ -9,10 +9,11 @@
 namespace dmchain::commands {
 
 void add_allow_options(CLI::App& command, std::vector<std::string>& allow, bool& assume_raw, const std::string& own) {
-    command.add_option("--allow", allow, "Folder (or file) outside " + own + " own folder that images may name, or none; repeatable")
+    command
+        .add_option("--allow", allow, "Folder (or file) outside " + own + " own folder that images may name, or none; repeatable")
         ->type_name("DIR")
         ->allow_extra_args(false);
-    command.add_flag("--assume-raw", assume_raw, "Take a backing file without a declared format for raw if it is not qcow2");
+    command.add_flag("--assume-raw", assume_raw, "Treat a backing file without a declared format as raw if it is not qcow2");
 }
 
 void add_image_options(CLI::App& command, ImageOptions& options) {
@@ -21,7 +22,7 @@ void add_image_options(CLI::App& command, ImageOptions& options) {
     command
         .add_option_function<std::string>(
             "--snapshot", [&options](const std::string& s) { options.chain.snapshot = s; },
-            "Look at IMAGE's internal snapshot with this id or name instead of its current state")
+            "Use IMAGE's internal snapshot with this id or name instead of its current state")
         ->type_name("ID|NAME");
 }
 
@@ -29,7 +30,7 @@ void add_force_share(CLI::App& command, ImageOptions& options) {
     options.chain.force_share = false;
     command.add_flag_callback(
         "--force-share", [&options] { options.chain.force_share = true; },
-        "Look also at images that another process has open for writing; what is shown of them may be wrong");
+        "Also look at images that another program has open for writing; what is shown of them may be wrong");
 }
 
 void say_warnings(const qcow2::Chain& chain) {
@@ -38,7 +39,7 @@ void say_warnings(const qcow2::Chain& chain) {
 
 void add_take_over_option(CLI::App& command, bool& take_over) {
     command.add_flag("--take-over", take_over,
-                     "Also if another machine owns the active layer; it must not write it any more, see dmchain(8)");
+                     "Also if another machine owns the active layer; that one must not write to it any more, see dmchain(8)");
 }
 
 void add_seal_options(CLI::App& command, device::SealHow& how) {
@@ -50,7 +51,8 @@ void add_seal_options(CLI::App& command, device::SealHow& how) {
 namespace {
 
 void add_bytes(CLI::App& command, const char* name, std::optional<std::uint64_t>& bytes, const char* help) {
-    take_size(*command.add_option_function<std::uint64_t>(name, [&bytes](const std::uint64_t& n) { bytes = n; }, help));
+    take_size(*command.add_option_function<std::uint64_t>(
+        name, [&bytes](const std::uint64_t& n) { bytes = n; }, help));
 }
 
 }  // namespace
@@ -58,22 +60,23 @@ void add_bytes(CLI::App& command, const char* name, std::optional<std::uint64_t>
 void add_table_options(CLI::App& command, dm::TableOptions& o) {
     add_bytes(command, "--index-cache", o.index_cache, "Memory that the target may use for its index, e.g. 64M (default 256M)");
     add_bytes(command, "--replay", o.replay, "How much of the log an activation after a crash may have to read (default 16M)");
-    add_bytes(command, "--low-water", o.low_water, "An event is raised when less room is left for writes (default 1G, 0: never)");
-    command.add_flag("--error-if-no-space", o.error_if_no_space, "Writes for which there is no room fail instead of waiting");
+    add_bytes(command, "--low-water", o.low_water,
+              "Raise an event when less room than this is left for writes (default 1G, 0: never)");
+    command.add_flag("--error-if-no-space", o.error_if_no_space, "Writes for which there is no room fail, instead of waiting");
 }
 
 void add_which_option(CLI::App& command, chain::Which& which) {
     static const std::map<std::string, chain::Which> names = {{"here", chain::Which::here}, {"original", chain::Which::original}};
     command
         .add_option("--layers", which,
-                    "If CHAIN was copied with its layers: use the ones beside the copy (here), or those it was copied from (original)")
-        ->transform(CLI::CheckedTransformer(names))
+                    "If CHAIN was copied with its layers: use the ones beside the copy, or the ones it was copied from")
+        ->transform(CLI::CheckedTransformer(names).description(""))
         ->type_name("here|original");
 }
 
 void take_size(CLI::Option& option) {
     option
-        .transform(CLI::AsSizeValue(false))
+        .transform(CLI::AsSizeValue(false).description(""))
         // Run before that: -1 would become a very large number.
         ->transform(CLI::Validator(
             [](std::string& text) {

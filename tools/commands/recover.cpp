@@ -37,9 +37,9 @@ void run(const Options& o) {
     if (o.json) {
         print_json(nlohmann::json{{"chain_file", r.path},
                                   {"active_layer", r.active},
-                                  {"took_over", r.passed},
+                                  {"frozen_layers", r.passed},
                                   {"bytes", r.bytes},
-                                  {"layers", r.layers},
+                                  {"layer_count", r.layers},
                                   {"log_blocks", r.log_blocks},
                                   {"active_clusters", r.active_clusters},
                                   {"dry_run", how.dry_run}});
@@ -48,17 +48,16 @@ void run(const Options& o) {
     for (std::size_t i = 0; i < r.passed.size(); i++)
         fmt::print("{} was frozen, {} took over\n", escaped(r.passed[i]),
                    escaped(i + 1 < r.passed.size() ? r.passed[i + 1] : r.active));
-    fmt::print("{}{}: {}, {} layers; the active one, {}, has {} clusters in {} blocks of its log\n",
-               how.dry_run ? "would build " : "", escaped(r.path), human_size(r.bytes), r.layers, escaped(r.active),
-               r.active_clusters, r.log_blocks);
+    fmt::print("{}{}: {}, {}; the active one, {}, has {} in {} of its log\n", how.dry_run ? "would build " : "", escaped(r.path),
+               human_size(r.bytes), counted(r.layers, "layer"), escaped(r.active), counted(r.active_clusters, "cluster"),
+               counted(r.log_blocks, "block"));
 }
 
 }  // namespace
 
 CLI::App* add_recover(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
-    CLI::App* c =
-        app.add_subcommand("recover", "Rebuild the chain file of a device that can be written, from its layers alone");
+    CLI::App* c = app.add_subcommand("recover", "Rebuild the chain file of a device that can be written, from its layers alone");
     c->add_option("TOP", o->top, "The layer that was active last, or the chain file, if it still names it")->required();
     c->add_option("--chain", o->how.path, "Where the chain file goes (default: beside TOP, with the name of its device)")
         ->type_name("FILE");

@@ -5,7 +5,7 @@
 namespace dmchain::commands {
 
 void add_commands(CLI::App& app, Exit& status) {
-    // In the groups, and the order, in which --help lists them.
+    // In the groups, and the order, in which --help lists them; those of the group "" it does not.
     static constexpr struct {
         const char* group;
         Add add;
@@ -17,7 +17,7 @@ void add_commands(CLI::App& app, Exit& status) {
         {"Make and remove devices", add_deactivate}, {"Make and remove devices", add_remove},
         {"While a device is in use", add_snapshot},  {"While a device is in use", add_resize},
         {"While a device is in use", add_release},   {"Repair and finish", add_seal},
-        {"Repair and finish", add_recover},
+        {"Repair and finish", add_recover},          {"", add_help},
     };
     for (const auto& c : all) c.add(app, status)->group(c.group);
 }

@@ -13,11 +13,14 @@
 namespace dmchain::commands {
 
 void ReportOptions::add(CLI::App& command, const std::string& all, const std::string& standard) {
-    command.add_option("-o,--options", fields, "Fields to show, with commas between them; +FIELD: besides " + standard + "; all:" + all)
+    command
+        .add_option("-o,--options", fields,
+                    "Fields to show, with commas between them (" +
+                        (standard.empty() ? "" : "+FIELD: besides " + standard + "; ") + "all: all of these):" + all)
         ->type_name("FIELD[,FIELD...]");
-    command.add_option("-O,--sort", sort, "Fields to sort by; -FIELD: the other way round")->type_name("[-]FIELD[,...]");
-    command.add_flag("--noheadings", no_headings, "No line with the fields' names");
-    command.add_option("--units", units_, "Sizes in bytes (b), KiB (k), MiB (m), GiB (g), TiB (t), or as fits (h)")
+    command.add_option("-O,--sort", sort, "Fields to sort by; -FIELD: in the other direction")->type_name("[-]FIELD[,...]");
+    command.add_flag("--noheadings", no_headings, "Do not print the line with the names of the fields");
+    command.add_option("--units", units_, "Print sizes in bytes (b), KiB (k), MiB (m), GiB (g), TiB (t), or as fits (h)")
         ->check(CLI::IsMember({"b", "k", "m", "g", "t", "h"}))
         ->type_name("UNIT");
     command.add_flag("--json", json, "Print JSON, sizes in bytes");

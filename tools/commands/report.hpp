@@ -56,7 +56,8 @@ public:
 
     void add_options(CLI::App& command) {
         std::string all;
-        for (const auto& f : fields_) all += "\n    " + f.name + std::string(f.name.size() < 18 ? 18 - f.name.size() : 1, ' ') + f.help;
+        for (const auto& f : fields_)
+            all += "\n    " + f.name + std::string(f.name.size() < 21 ? 21 - f.name.size() : 1, ' ') + f.help;
         options_.add(command, all, standard_);
     }
 

@@ -8,6 +8,7 @@
 #include "commands/print_json.hpp"
 #include "commands/registry.hpp"
 #include "device/layer.hpp"
+#include "io/lasting.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::commands {
@@ -21,13 +22,16 @@ struct Options {
 };
 
 nlohmann::json facts(const std::string& path, const qcow2::SealResult& r, bool dry_run) {
-    nlohmann::json j = {{"path", path}, {"was_sealed", r.was_sealed}, {"extended_l2", r.extended_l2}, {"bytes", r.bytes}};
+    nlohmann::json j = {{"path", absolute_name(path)},
+                        {"was_sealed", r.was_sealed},
+                        {"extended_l2", r.extended_l2},
+                        {"file_bytes", r.bytes},
+                        {"dry_run", dry_run}};
     if (!r.was_sealed) {
         j["clusters"] = r.clusters;
         j["partial_clusters"] = r.partial;
         j["l2_tables"] = r.tables;
     }
-    if (dry_run) j["dry_run"] = true;
     return j;
 }
 
@@ -35,8 +39,8 @@ void say(const std::string& path, const qcow2::SealResult& r, bool dry_run) {
     if (r.was_sealed)
         fmt::print("{}: is sealed already\n", escaped(path));
     else
-        fmt::print("{}: {} {} clusters, {} of them owned in part; {} L2 tables{}\n", escaped(path),
-                   dry_run ? "would seal" : "sealed", r.clusters, r.partial, r.tables,
+        fmt::print("{}: {} {}, {} of them owned in part; {}{}\n", escaped(path), dry_run ? "would seal" : "sealed",
+                   counted(r.clusters, "cluster"), r.partial, counted(r.tables, "L2 table"),
                    r.extended_l2 ? " with extended entries" : "");
 }
 
@@ -55,8 +59,8 @@ void run(const Options& o) {
         for (const auto& layer : live.frozen()) report(layer.path, device::seal_frozen(live, layer, o.how));
     } else if (const auto use = device::user_of(identity_of(o.what))) {
         if (use->layer.state == "active")
-            throw failed("{}: is the active layer of the device {}: take a snapshot, or remove the device, first", escaped(o.what),
-                         escaped(use->device.name));
+            throw failed("{}: is the active layer of the device {}: take a snapshot, or remove the device, first",
+                         escaped(o.what), escaped(use->device.name));
         report(o.what, use->layer.state == "frozen" ? device::seal_frozen(use->device, use->layer, o.how)
                                                     : device::seal_layer(o.what, o.how));
     } else {
@@ -69,8 +73,8 @@ void run(const Options& o) {
 
 CLI::App* add_seal(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
-    CLI::App* c = app.add_subcommand("seal", "Make a plain qcow2 image of a layer that was active");
-    c->add_option("FILE|NAME", o->what, "The layer, or a device, all frozen layers of which are sealed")->required();
+    CLI::App* c = app.add_subcommand("seal", "Turn a layer that was active into a plain qcow2 image");
+    c->add_option("FILE|NAME", o->what, "The layer, or a device whose frozen layers are all sealed")->required();
     add_seal_options(*c, o->how);
     add_take_over_option(*c, o->how.take_over);
     c->add_flag("--dry-run", o->how.dry_run, "Say what would be done");

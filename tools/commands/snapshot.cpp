@@ -112,6 +112,20 @@ void seal_in_background(const std::string& name, std::uint16_t id, const device:
     ::_exit(0);
 }
 
+// @layer: the new one; @active: the one that was active before, with the id @id.
+nlohmann::json facts(const Options& o, const std::string& layer, const std::string& active, std::uint16_t id) {
+    nlohmann::json j = {{"device", "/dev/mapper/" + o.name}, {"dry_run", o.how.dry_run}};
+    if (o.prepare) {
+        j["next_layer"] = layer;
+        return j;
+    }
+    j["active_layer"] = layer;
+    j["frozen_layer"] = active;
+    j["frozen_id"] = id;
+    j["sealing"] = !o.no_seal;
+    return j;
+}
+
 void run(const Options& o) {
     const device::Live live = device::look_at_writable(o.name);
     // The new layer names it: it must have a name.
@@ -125,19 +139,20 @@ void run(const Options& o) {
     const bool seals = !o.no_seal;
     if (o.how.dry_run) {
         device::check_layer_place(layer);
-        if (o.prepare) {
+        if (o.json)
+            print_json(facts(o, layer, active, live.active()->id));
+        else if (o.prepare)
             fmt::print("would make the layer {}\n", escaped(layer));
-            return;
-        }
-        fmt::print("would make the layer {}, let /dev/mapper/{} go on in it, and {} {}\n", escaped(layer), escaped(o.name),
-                   seals ? "seal" : "freeze", escaped(active));
+        else
+            fmt::print("would make the layer {}, let /dev/mapper/{} go on in it, and {} {}\n", escaped(layer), escaped(o.name),
+                       seals ? "seal" : "freeze", escaped(active));
         return;
     }
     const bool file = !fs::is_block_file(layer);
     device::make_layer_on(layer, live, active);
     if (o.prepare) {
         if (o.json)
-            print_json(nlohmann::json{{"device", "/dev/mapper/" + o.name}, {"layer", layer}});
+            print_json(facts(o, layer, active, live.active()->id));
         else
             fmt::print("{}\n", escaped(layer));
         return;
@@ -155,11 +170,7 @@ void run(const Options& o) {
         throw;
     }
     if (o.json)
-        print_json(nlohmann::json{{"device", "/dev/mapper/" + o.name},
-                                  {"active_layer", layer},
-                                  {"frozen_layer", active},
-                                  {"frozen_id", live.active()->id},
-                                  {"sealing", seals}});
+        print_json(facts(o, layer, active, live.active()->id));
     else
         fmt::print("/dev/mapper/{}: writes go to {}; {} is frozen{}\n", escaped(o.name), escaped(layer), escaped(active),
                    !seals   ? ""
@@ -184,9 +195,9 @@ CLI::App* add_snapshot(CLI::App& app, Exit&) {
         ->type_name("PATH");
     c->add_option("--freeze", o->freeze, "Shell command that makes the guest's file systems consistent, run before")
         ->type_name("CMD");
-    c->add_option("--thaw", o->thaw, "Shell command that lets it go on, run afterwards in any case")->type_name("CMD");
+    c->add_option("--thaw", o->thaw, "Shell command that undoes that, run afterwards in any case")->type_name("CMD");
     c->add_flag("--prepare", o->prepare, "Only make the new layer, for 'dmsetup message NAME 0 snapshot PATH'");
-    c->add_flag("--no-seal", o->no_seal, "Leave the frozen layer as it is; 'dmchain seal NAME' seals it later");
+    c->add_flag("--no-seal", o->no_seal, "Leave the frozen layer unsealed; 'dmchain seal NAME' seals it later");
     c->add_flag("--wait", o->wait, "Return when the frozen layer is sealed");
     add_seal_options(*c, o->how);
     c->add_flag("--dry-run", o->how.dry_run, "Say what would be done");

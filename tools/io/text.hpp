@@ -17,5 +17,7 @@ std::string in_quotes(std::string_view name);
 
 // "64 KiB", "1.5 GiB", "0 bytes": at most one decimal, exact when it says no decimal.
 std::string human_size(std::uint64_t bytes);
+// "1 layer", "2 layers".
+std::string counted(std::uint64_t n, const char* thing);
 
 }  // namespace dmchain

@@ -225,8 +225,8 @@ private:
     void in_use() const {
         if (!allow_in_use_)
             throw failed(
-                "{}: is in use by dm-chain, or was left by it: make a plain qcow2 image of it with 'dmchain seal', "
-                "or go on with it with 'dmchain recover'",
+                "{}: is in use by dm-chain, or was left by it: 'dmchain seal' makes a plain qcow2 image of it, "
+                "'dmchain recover' goes on with it",
                 name_);
         if (h_.incompatible != incompatible_in_use || h_.snapshots != 0 || be32(at(32)) != 0)
             throw damaged(

@@ -103,7 +103,7 @@ private:
 }  // namespace
 
 void require_sealed(const std::string& path, const Header& h, std::uint32_t cluster_bits, std::uint32_t unit_bits) {
-    if (h.in_use()) throw failed("{}: is in use already: go on with it with 'dmchain recover'", escaped(path));
+    if (h.in_use()) throw failed("{}: is in use already: 'dmchain recover' goes on with it", escaped(path));
     if (!h.sealed_unit_bits)
         throw failed(
             "{}: was not sealed by dm-chain, or was written to by another program since: writes need a new layer on top; "

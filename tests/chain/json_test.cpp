@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What the commands print with --json is what docs/json.md says: every key is there, of its type, and no other is. Of the
+// commands that need no device; tests/man and tests/target have the others.
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+
+#include "support/active_maker.hpp"
+#include "support/folder.hpp"
+#include "qcow2/active.hpp"
+
+namespace dmchain::test {
+namespace {
+
+using Json = nlohmann::json;
+
+struct Key {
+    std::string type;
+    bool optional;
+};
+
+std::string trimmed(std::string s) {
+    s.erase(0, s.find_first_not_of(' '));
+    s.erase(s.find_last_not_of(' ') + 1);
+    return s;
+}
+
+// The table below the heading that names @command. Keys are paths: "layers[].path".
+std::map<std::string, Key> documented(const std::string& command) {
+    std::istringstream in(read_file((std::filesystem::path(__FILE__).parent_path() / "../../docs/json.md").string()));
+    std::map<std::string, Key> keys;
+    bool here = false;
+    for (std::string line; std::getline(in, line);) {
+        if (line.starts_with("## ")) here = (", " + line.substr(3) + ",").find(" " + command + ",") != std::string::npos;
+        if (!here || !line.starts_with("| `")) continue;
+        std::istringstream cells(line.substr(1));
+        std::string key, type, meaning;
+        std::getline(cells, key, '|');
+        std::getline(cells, type, '|');
+        std::getline(cells, meaning);
+        key = trimmed(key);
+        keys[key.substr(1, key.size() - 2)] = {trimmed(type), trimmed(meaning).starts_with("optional")};
+    }
+    return keys;
+}
+
+bool is_of(const Json& value, const std::string& type) {
+    if (type.ends_with(" or null")) return value.is_null() || is_of(value, type.substr(0, type.size() - 8));
+    if (type == "path") return value.is_string() && value.get<std::string>().starts_with("/");
+    if (type == "text") return value.is_string();
+    if (type == "number") return value.is_number_unsigned();
+    if (type == "true or false") return value.is_boolean();
+    return type == "list" && value.is_array();
+}
+
+class Comparison {
+public:
+    explicit Comparison(const std::string& command) : keys_(documented(command)) { REQUIRE_FALSE(keys_.empty()); }
+
+    // An object whose keys begin with @prefix.
+    void object(const Json& j, const std::string& prefix = "") {
+        for (const auto& [name, value] : j.items()) {
+            const std::string key = prefix + name;
+            CAPTURE(key);
+            const auto k = keys_.find(key);
+            REQUIRE(k != keys_.end());
+            CAPTURE(value);
+            CHECK(is_of(value, k->second.type));
+            seen_.insert(key);
+            if (!value.is_array()) continue;
+            for (const Json& element : value)
+                if (element.is_object()) object(element, key + "[].");
+        }
+        for (const auto& [key, k] : keys_) {
+            if (k.optional || !key.starts_with(prefix) || key.find('[', prefix.size()) != std::string::npos) continue;
+            CAPTURE(key);
+            CHECK(j.contains(key.substr(prefix.size())));
+        }
+    }
+    // Keys that no object had, though one of each kind was there.
+    std::string missing() const {
+        std::string out;
+        for (const auto& [key, k] : keys_)
+            if (!seen_.contains(key)) out += key + " ";
+        return out;
+    }
+
+private:
+    std::map<std::string, Key> keys_;
+    std::set<std::string> seen_;
+};
+
+Json printed(const std::string& arguments) { return Json::parse(run(dmchain() + " " + arguments).out); }
+
+}  // namespace
+
+TEST_CASE("json: inspect, check and index print what docs/json.md says") {
+    Folder folder;
+    must("cd " + folder.path() +
+         " && truncate -s 64M disk.raw"
+         " && printf 'label: gpt\\nsize=16M, name=\"first one\"\\nsize=8M\\n' | sfdisk -q disk.raw"
+         " && truncate -s 16M fs && mkfs.ext4 -q -F -L 'my disk' fs && dd if=fs of=disk.raw bs=1M seek=1 conv=notrunc status=none"
+         " && qemu-img create -q -f qcow2 -b disk.raw -F raw -o data_file=data base.qcow2"
+         " && qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 top.qcow2 && qemu-img snapshot -c first top.qcow2");
+    const std::string top = folder / "top.qcow2";
+    Comparison inspect("inspect");
+    // By a relative name: paths are absolute all the same.
+    inspect.object(Json::parse(must("cd " + folder.path() + " && " + dmchain() + " inspect --json top.qcow2")));
+    CHECK(inspect.missing() == "");
+
+    Comparison check("check");
+    check.object(Json::parse(must("cd " + folder.path() + " && " + dmchain() + " check --json top.qcow2")));
+    // A cluster whose refcount nothing explains.
+    must("qemu-io -f qcow2 -c 'write -q 0 64k' " + top + " && qemu-img snapshot -d first " + top);
+    std::fstream out(top, std::ios::in | std::ios::out | std::ios::binary);
+    out.seekp(0x20000 + 2 * 20);
+    out.write("\0\1", 2);
+    out.close();
+    must("truncate -s 2M " + top);
+    check.object(printed("check --json " + top));
+    CHECK(check.missing() == "");
+
+    Comparison index("index");
+    index.object(printed("index --dry-run --json " + (folder / "base.qcow2")));
+    index.object(printed("index --json " + (folder / "base.qcow2")));
+    CHECK(index.missing() == "");
+}
+
+TEST_CASE("json: recover and seal print what docs/json.md says") {
+    Folder folder;
+    must("qemu-img create -q -f qcow2 " + (folder / "base.qcow2") + " 512K");
+    const std::string top = folder / "top.qcow2";
+    qcow2::make_active(top, {512 << 10, 16, 12, "base.qcow2"});
+    Comparison recover("recover");
+    recover.object(printed("recover --dry-run --json " + top));
+    recover.object(printed("recover --json " + top));
+    CHECK(recover.missing() == "");
+
+    Comparison seal("seal");
+    for (const char* how : {"--dry-run ", "", ""})
+        seal.object(Json::parse(must("cd " + folder.path() + " && " + dmchain() + " seal --json " + how + "top.qcow2")));
+    CHECK(seal.missing() == "");
+}
+
+}  // namespace dmchain::test
