@@ -21,6 +21,8 @@ void add_image_options(CLI::App& command, ImageOptions& options) {
         ->allow_extra_args(false);
     command.add_flag("--assume-raw", options.chain.assume_raw,
                      "Take a backing file without a declared format for raw if it is not qcow2");
+    command.add_flag("--ignore-corrupt", options.chain.ignore_corrupt,
+                     "Read images that are marked corrupt, as far as they are sound");
     command
         .add_option_function<std::string>(
             "--snapshot", [&options](const std::string& s) { options.chain.snapshot = s; },
