@@ -94,7 +94,7 @@ void check(const std::string& path, const ChainOptions& options) {
     Faults faults(Faults::Mode::collect);
     Chain chain(path, options, faults);
     for (const auto& layer : chain.layers()) check_layer(*layer, faults, [](std::uint64_t) {});
-    for (const std::string& m : faults.messages()) require_one_line(m);
+    for (const Faults::Line& line : faults.lines()) require_one_line(line.text());
     if (chain.stopped()) require_one_line(chain.stopped()->what());
 }
 

@@ -4,8 +4,10 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "qcow2/faults.hpp"
 #include "support/folder.hpp"
 #include "support/image_maker.hpp"
 
@@ -77,6 +79,131 @@ TEST_CASE("check: what is above a broken layer is checked all the same") {
     ran = run(dmchain() + " check --json " + folder / "top.qcow2");
     CHECK(ran.status == 1);
     CHECK(Json::parse(ran.out)["complete"] == false);
+}
+
+TEST_CASE("check: a fault of the L1 table counts once") {
+    Folder folder;
+    Maker m({.snapshot = true});
+    m.put64(m.l1(), m.l2() | 1);
+    const std::string top = folder.write("top.qcow2", m.bytes);
+    for (const char* how : {"", "--snapshot old "}) {
+        const Ran ran = run(dmchain() + " check " + how + top);
+        CHECK(ran.out ==
+              top + ": L1 entry 0 at 0x3000 is 0x0000000000004001, expected the reserved bits 0x7f000000000001ff to be 0\n" +
+                  top + ": 1 layer checked, 1 fault\n");
+        CHECK(ran.status == 3);
+    }
+}
+
+TEST_CASE("check: an L1 entry with the copied flag and no table is told, and reads as none") {
+    Folder folder;
+    Maker m;
+    m.put64(m.l1(), std::uint64_t{1} << 63);
+    const std::string top = folder.write("top.qcow2", m.bytes);
+    const Ran ran = run(dmchain() + " check " + top);
+    CHECK(ran.out == top + ": L1 entry 0 at 0x3000 has the copied flag, expected none, as it names no table\n" + top +
+                         ": 1 layer checked, 1 fault\n");
+    CHECK(ran.status == 3);
+    CHECK(run("qemu-img check " + top).status != 0);
+    CHECK(run(dmchain() + " inspect " + top).status == 0);
+}
+
+TEST_CASE("check: neighbouring faults of a kind are one line") {
+    Folder folder;
+    const std::string top = folder / "top.qcow2";
+    must("cd " + folder.path() +
+         " && qemu-img create -q -f qcow2 -o data_file=data,data_file_raw=off top.qcow2 1G"
+         " && qemu-io -f qcow2 -c 'write -q -P 1 0 64M' -c 'write -q -P 1 900M 64M' top.qcow2 && truncate -s 16M data");
+    Ran ran = run(dmchain() + " check " + top);
+    const auto line = [&](const char* entry, const char* first, unsigned more, const char* last) {
+        return fmt::format(
+            "{0}: L2 entry at {1} for disk offset {2} is a cluster at {2} of the external data file, expected it to start within "
+            "the "
+            "16777216 bytes of {3}/data; QEMU reads zeroes there: if they are right, and the file was not cut short, make them "
+            "part "
+            "of it with \"truncate -s 1073741824 {3}/data\" (and {4} more like it, up to disk offset {5})\n",
+            top, entry, first, folder.path(), more, last);
+    };
+    CHECK(ran.out == line("0x40800", "0x1000000", 767, "0x3ff0000") + line("0x5c200", "0x38400000", 1023, "0x3c3f0000") + top +
+                         ": 1 layer checked, 1792 faults\n");
+    CHECK(ran.status == 3);
+    Json j = Json::parse(run(dmchain() + " check --json " + top).out);
+    CHECK(j["fault_count"] == 1792);
+    CHECK(j["messages"].size() == 2);
+    CHECK(j["faults_not_listed"] == 0);
+    // The advice is right.
+    must("truncate -s 1073741824 " + (folder / "data"));
+    CHECK(run(dmchain() + " check " + top).out == top + ": 1 layer checked, no faults\n");
+}
+
+TEST_CASE("check: of faults that are no neighbours the first of each kind are printed, JSON has all") {
+    Folder folder;
+    Maker m({.clusters = 512});
+    for (unsigned i = 6; i < 512; i++) m.put64(m.l2_entry(i), i % 2 ? 0x1000000 : 2);
+    m.put64(m.l2_entry(7), 0);
+    const std::string top = folder.write("top.qcow2", m.bytes);
+    Ran ran = run(dmchain() + " check " + top);
+    CHECK(std::count(ran.out.begin(), ran.out.end(), '\n') == 203);
+    CHECK(ran.out.find("\n... and 153 more lines of this kind, of 153 faults; --json has them\n") != std::string::npos);
+    CHECK(ran.out.find("\n... and 152 more lines of this kind, of 152 faults; --json has them\n") != std::string::npos);
+    CHECK(ran.out.ends_with(": 1 layer checked, 505 faults\n"));
+    Json j = Json::parse(run(dmchain() + " check --json " + top).out);
+    CHECK(j["fault_count"] == 505);
+    CHECK(j["messages"].size() == 505);
+}
+
+TEST_CASE("check: more lines than are kept of an image are counted") {
+    qcow2::Faults all(qcow2::Faults::Mode::collect);
+    for (int layer = 0; layer < 12; layer++) {
+        qcow2::Faults faults(qcow2::Faults::Mode::collect);
+        for (std::uint64_t i = 0; i < 10003; i++) faults.add({"place", 2 * i, 2 * i + 1}, "at {}", 2 * i);
+        faults.add({"place", 20005, 20006}, "at {}", 20005);
+        CHECK(faults.count() == 10004);
+        CHECK(faults.lines().size() == 10000);
+        CHECK(faults.not_listed() == 4);
+        all.take(std::move(faults));
+    }
+    CHECK(all.count() == 12 * 10004);
+    CHECK(all.lines().size() == 100000);
+    CHECK(all.not_listed() == all.count() - 100000);
+}
+
+TEST_CASE("an image that is marked corrupt: check tells it and goes on; read only when asked, and nothing is written on it") {
+    Folder folder;
+    Maker m;
+    m.put64(72, 2);
+    m.put64(m.l2_entry(6), m.data(0) + 512);
+    const std::string top = folder.write("top.qcow2", m.bytes);
+    const std::string corrupt =
+        top + ": is marked corrupt (incompatible feature bit 1); repair it with \"qemu-img check -r all\" first\n";
+    const std::string fault =
+        top +
+        ": L2 entry at 0x4030 for disk offset 0x6000 is a cluster at 0x5200, expected a multiple of the cluster size 4096\n";
+    CHECK(run(dmchain() + " check " + top).out == corrupt + fault + top + ": 1 layer checked, 2 faults\n");
+    CHECK(run(dmchain() + " check --ignore-corrupt " + top).out == fault + top + ": 1 layer checked, 1 fault\n");
+    // The mark is ignored, not the fault.
+    CHECK(run(dmchain() + " table --ignore-corrupt " + top).out == "dmchain: " + fault);
+
+    Maker sound;
+    sound.put64(72, 2);
+    folder.write("top.qcow2", sound.bytes);
+    folder.write("above.qcow2", Maker({.backing = "top.qcow2", .backing_format = "qcow2"}).bytes);
+    for (const std::string& image : {top, folder / "above.qcow2"}) {
+        for (const char* command : {"inspect", "check", "table"}) {
+            CAPTURE(std::string(command));
+            const Ran ran = run(fmt::format("{} {} {}", dmchain(), command, image));
+            CHECK(ran.status == 3);
+            CHECK(ran.out.find(corrupt) != std::string::npos);
+        }
+        CHECK(run(dmchain() + " check --ignore-corrupt " + image).status == 0);
+        CHECK(run(dmchain() + " inspect --ignore-corrupt " + image).out.find("marked corrupt") != std::string::npos);
+        CHECK(must(dmchain() + " table --ignore-corrupt " + image).starts_with("0 128 chain "));
+    }
+    const Ran ran = run(dmchain() + " create x --ignore-corrupt " + top);
+    CHECK(ran.status == 2);
+    CHECK(ran.out ==
+          "dmchain: create: nothing is written on top of an image that is marked corrupt: give --read-only with "
+          "--ignore-corrupt\n");
 }
 
 TEST_CASE("check: refcounts of every width; a dirty image's are not looked at") {
@@ -161,6 +288,20 @@ TEST_CASE("program: usage errors end with 2, one line, and --help with 0") {
     CHECK(wrong.out == "dmchain: create: --in-place excludes --read-only and --layer (see dmchain create --help)\n");
     CHECK(wrong.status == 2);
     CHECK(run(dmchain() + " frobnicate").status == 2);
+    for (const auto& [typed, meant] : {std::pair("isnpect", "inspect"),
+                                       {"chek", "check"},
+                                       {"ativate", "activate"},
+                                       {"stat", "status"},
+                                       {"recoverr", "recover"},
+                                       {"Is", "ls"},
+                                       {"frobnicate", ""},
+                                       {"x", ""},
+                                       {"", ""}}) {
+        const std::string hint = *meant ? fmt::format("; did you mean '{}'?", meant) : "";
+        const Ran ran = run(fmt::format("{} '{}' x", dmchain(), typed));
+        CHECK(ran.out == fmt::format("dmchain: there is no command '{}'{} (see dmchain --help)\n", typed, hint));
+        CHECK(ran.status == 2);
+    }
     CHECK(run(dmchain() + " check --frob x").status == 2);
     for (const char* command : {"", "inspect", "check"}) CHECK(run(fmt::format("{} {} --help", dmchain(), command)).status == 0);
     Ran ran = run(dmchain() + " inspect /nowhere/x");

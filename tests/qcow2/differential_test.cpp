@@ -242,6 +242,22 @@ TEST_CASE("differential: bitmaps, lazy refcounts and a dirty image") {
     b.compare("top.qcow2");
 }
 
+TEST_CASE("differential: an image that is marked corrupt, read only") {
+    Builder b(37);
+    b.create("base.qcow2", 4 * MiB, "");
+    b.scribble("base.qcow2", 4 * MiB, 10);
+    std::string bytes = b.folder.read("base.qcow2");
+    bytes[79] |= 2;
+    b.folder.write("base.qcow2", bytes);
+    b.create("top.qcow2", 4 * MiB, "", "base.qcow2");
+    b.scribble("top.qcow2", 4 * MiB, 5);
+    ChainOptions options;
+    options.ignore_corrupt = true;
+    b.compare("base.qcow2", options);
+    b.compare("top.qcow2", options);
+    CHECK_THROWS_AS(Chain(b.folder / "top.qcow2", {}), Error);
+}
+
 TEST_CASE("differential: sizes: none, not whole sectors, 64 TiB") {
     Builder b(31);
     b.create("none.qcow2", 0, "");

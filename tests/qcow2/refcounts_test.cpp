@@ -243,7 +243,7 @@ TEST_CASE("refcounts: damaged at random, qemu-img check finds the same") {
             INFO(ours.dump());
             REQUIRE(theirs["check-errors"] == 0);
             const bool wrong = theirs.value("corruptions", 0) != 0;
-            CHECK((ours["faults"] != 0) == wrong);
+            CHECK((ours["fault_count"] != 0) == wrong);
             CHECK(ran.status == (wrong ? 3 : 0));
             std::uint64_t leaked = 0;
             for (const Json& l : ours["leaks"]) leaked += l["clusters"].get<std::uint64_t>();

@@ -401,7 +401,7 @@ TEST_CASE("what cannot be sealed is refused") {
     o.operations = 5;
     RandomLayer layer(folder, "layer.qcow2", 3, o);
     CHECK(error_of(folder / "no") == "1 " + (folder / "no") + ": cannot open: No such file or directory");
-    CHECK(error_of(folder / "base.raw").starts_with("3 " + (folder / "base.raw") + ": is not a qcow2 image"));
+    CHECK(error_of(folder / "base.raw").starts_with("1 " + (folder / "base.raw") + ": is not a qcow2 image"));
     const std::string nothing =
         ": is no layer of dm-chain, or was written to by another program since it was sealed: nothing to seal";
     CHECK(error_of(folder / "base.qcow2") == "1 " + (folder / "base.qcow2") + nothing);

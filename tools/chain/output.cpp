@@ -2,6 +2,7 @@
 #include "chain/output.hpp"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,21 +16,64 @@
 
 namespace dmchain::chain {
 
-Output::Output(const std::string& path) : path_(path), temporary_(fmt::format("{}.{}.tmp", path, ::getpid())) {
-    fd_ = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    if (fd_ < 0) throw failed("{}: cannot create: {}", escaped(temporary_), std::strerror(errno));
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path folder_of(const std::string& path) {
+    const fs::path folder = fs::path(path).parent_path();
+    return folder.empty() ? "." : folder;
+}
+
+// Whoever makes a file under a temporary name holds a lock on it, which ends with the process.
+void remove_left(const std::string& path) {
+    const std::string prefix = fs::path(path).filename().string() + ".";
+    std::error_code error;
+    for (fs::directory_iterator at(folder_of(path), error), end; !error && at != end; at.increment(error)) {
+        const std::string name = at->path().filename().string();
+        if (!name.starts_with(prefix) || !name.ends_with(".tmp") || name.size() <= prefix.size() + 4) continue;
+        const std::string number = name.substr(prefix.size(), name.size() - prefix.size() - 4);
+        if (number.find_first_not_of("0123456789") != std::string::npos) continue;
+        const int fd = ::open(at->path().c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd < 0) continue;
+        struct stat st {};
+        if (::fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && ::flock(fd, LOCK_EX | LOCK_NB) == 0) ::unlink(at->path().c_str());
+        ::close(fd);
+    }
+}
+
+std::string link_of(int fd) { return fmt::format("/proc/self/fd/{}", fd); }
+
+}  // namespace
+
+Output::Output(const std::string& path, bool nameless) : path_(path) {
+    remove_left(path);
+    if (nameless) fd_ = ::open(folder_of(path).c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0644);
+    if (fd_ < 0) make_named();
+}
+
+void Output::make_named() {
+    temporary_ = fmt::format("{}.{}.tmp", path_, ::getpid());
+    struct stat st {};
+    // One that was taken for left behind, before it was locked, is made once more.
+    while (st.st_nlink == 0) {
+        if (fd_ >= 0) ::close(fd_);
+        fd_ = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+        if (fd_ < 0) throw failed("{}: cannot create: {}", escaped(temporary_), std::strerror(errno));
+        ::flock(fd_, LOCK_EX);  // where there are no locks nothing is taken for left behind
+        ::fstat(fd_, &st);
+    }
 }
 
 Output::~Output() {
-    if (fd_ >= 0) {
-        ::close(fd_);
-        ::unlink(temporary_.c_str());
-    }
+    if (fd_ < 0) return;
+    ::close(fd_);
+    if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
 std::uint64_t Output::inode() const {
     struct stat st {};
-    if (::fstat(fd_, &st) != 0) throw failed("{}: cannot stat: {}", escaped(temporary_), std::strerror(errno));
+    if (::fstat(fd_, &st) != 0) throw failed("{}: cannot stat: {}", escaped(path_), std::strerror(errno));
     return st.st_ino;
 }
 
@@ -38,8 +82,7 @@ void Output::write(const void* data, std::size_t bytes, std::uint64_t offset) {
     while (bytes) {
         const ssize_t n = ::pwrite(fd_, p, bytes, static_cast<off_t>(offset));
         if (n < 0 && errno == EINTR) continue;
-        if (n <= 0)
-            throw failed("{}: at byte {}: cannot write: {}", escaped(temporary_), offset, std::strerror(n ? errno : ENOSPC));
+        if (n <= 0) throw failed("{}: at byte {}: cannot write: {}", escaped(path_), offset, std::strerror(n ? errno : ENOSPC));
         p += n;
         offset += static_cast<std::uint64_t>(n);
         bytes -= static_cast<std::size_t>(n);
@@ -47,17 +90,26 @@ void Output::write(const void* data, std::size_t bytes, std::uint64_t offset) {
 }
 
 void Output::sync() {
-    if (::fsync(fd_)) throw failed("{}: cannot sync: {}", escaped(temporary_), std::strerror(errno));
+    if (::fsync(fd_)) throw failed("{}: cannot sync: {}", escaped(path_), std::strerror(errno));
 }
 
 void Output::commit(bool replace) {
     sync();
-    if (::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, path_.c_str(), replace ? 0 : RENAME_NOREPLACE) != 0)
+    // A name can be given to what has none, but only if nothing has that name.
+    if (temporary_.empty() && ::linkat(AT_FDCWD, link_of(fd_).c_str(), AT_FDCWD, path_.c_str(), AT_SYMLINK_FOLLOW) != 0) {
+        if (!replace) throw failed("{}: cannot create: {}", escaped(path_), std::strerror(errno));
+        const std::string name = fmt::format("{}.{}.tmp", path_, ::getpid());
+        ::flock(fd_, LOCK_EX);
+        if (::linkat(AT_FDCWD, link_of(fd_).c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) != 0)
+            throw failed("{}: cannot create: {}", escaped(name), std::strerror(errno));
+        temporary_ = name;
+    }
+    if (!temporary_.empty() &&
+        ::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, path_.c_str(), replace ? 0 : RENAME_NOREPLACE) != 0)
         throw failed("{}: cannot rename to {}: {}", escaped(temporary_), escaped(path_), std::strerror(errno));
     ::close(fd_);
     fd_ = -1;
-    auto folder = std::filesystem::path(path_).parent_path();
-    const int d = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int d = ::open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (d >= 0) {
         ::fsync(d);
         ::close(d);

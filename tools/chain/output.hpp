@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// A file in the making: written under a temporary name, given its name when it is whole and durable.
+// A file in the making: without a name, where the file system can do that, otherwise under a temporary one; given its name
+// when it is whole and durable.
 #pragma once
 
 #include <cstddef>
@@ -10,8 +11,10 @@ namespace dmchain::chain {
 
 class Output {
 public:
-    explicit Output(const std::string& path);  // throws failed() if it cannot be made there
-    ~Output();                                 // without commit(): nothing is left behind
+    // Throws failed() if it cannot be made there. Takes away what a process that was killed left under a temporary name.
+    // @nameless: for tests.
+    explicit Output(const std::string& path, bool nameless = true);
+    ~Output();  // without commit(): nothing is left behind
     Output(const Output&) = delete;
     Output& operator=(const Output&) = delete;
 
@@ -25,9 +28,11 @@ public:
     void commit(bool replace);
 
 private:
+    void make_named();
+
     std::string path_;
-    std::string temporary_;
-    int fd_;
+    std::string temporary_;  // name; "": it has none
+    int fd_ = -1;
 };
 
 }  // namespace dmchain::chain

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 
 #include "commands/print_json.hpp"
@@ -22,6 +24,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 using qcow2::Faults;
+
+// Of faults of one kind that are printed as text.
+constexpr std::size_t most_lines = 100;
 
 // Clusters that the refcounts of a layer hold though nothing uses them.
 struct Leak {
@@ -46,17 +51,24 @@ void check_layers(const qcow2::Chain& chain, Result& result) {
     std::uint64_t total = 0;
     for (const auto& layer : layers) total += layer->virtual_size();
     Progress progress("checking", total);
-    std::vector<Faults> found(layers.size(), Faults(Faults::Mode::collect));
+    // What is found of a layer, until those below it are done.
+    std::vector<std::optional<Faults>> found(layers.size());
+    std::size_t taken = 0;
     std::vector<std::uint64_t> leaked(layers.size());
     std::atomic<std::size_t> next{0};
     std::exception_ptr problem;
-    std::mutex problem_lock;
+    std::mutex result_lock;  // covers what is found, and the problem
     auto work = [&] {
         try {
-            for (std::size_t i; (i = next.fetch_add(1)) < layers.size();)
-                leaked[i] = qcow2::check_layer(*layers[i], found[i], [&](std::uint64_t bytes) { progress.add(bytes); });
+            for (std::size_t i; (i = next.fetch_add(1)) < layers.size();) {
+                Faults faults(Faults::Mode::collect);
+                leaked[i] = qcow2::check_layer(*layers[i], faults, [&](std::uint64_t bytes) { progress.add(bytes); });
+                std::lock_guard lock(result_lock);
+                found[i] = std::move(faults);
+                for (; taken < found.size() && found[taken]; taken++) result.faults.take(std::move(*found[taken]));
+            }
         } catch (...) {
-            std::lock_guard lock(problem_lock);
+            std::lock_guard lock(result_lock);
             problem = std::current_exception();
             next = layers.size();
         }
@@ -68,7 +80,6 @@ void check_layers(const qcow2::Chain& chain, Result& result) {
         work();
     }
     if (problem) std::rethrow_exception(problem);
-    for (const Faults& f : found) result.faults.take(f);
     if (result.faults.count() != 0) return;
     for (std::size_t i = 0; i < layers.size(); i++)
         if (leaked[i] != 0) result.leaks.push_back({layers[i]->file().path(), leaked[i], leaked[i] << layers[i]->cluster_bits()});
@@ -79,8 +90,10 @@ void print_facts(const std::string& image, const Result& r) {
     j["image"] = absolute_name(image);
     j["layers_checked"] = r.layers;
     j["fault_count"] = r.count();
-    j["messages"] = r.faults.messages();
+    j["messages"] = Json::array();
+    for (const Faults::Line& line : r.faults.lines()) j["messages"].push_back(line.text());
     if (r.stopped) j["messages"].push_back(r.stopped->what());
+    j["faults_not_listed"] = r.faults.not_listed();
     j["complete"] = !r.stopped;
     j["warnings"] = r.warnings;
     j["leaks"] = Json::array();
@@ -89,10 +102,33 @@ void print_facts(const std::string& image, const Result& r) {
     print_json(j);
 }
 
+// The first lines of each kind.
+void print_faults(const Faults& faults) {
+    struct Kind {
+        std::size_t lines = 0;
+        std::size_t lines_left_out = 0;
+        std::uint64_t left_out = 0;
+    };
+    std::map<const char*, Kind> kinds;
+    for (const Faults::Line& line : faults.lines()) {
+        Kind& kind = kinds[line.kind];
+        if (++kind.lines <= most_lines) continue;
+        kind.lines_left_out++;
+        kind.left_out += line.faults;
+    }
+    std::map<const char*, std::size_t> printed;
+    for (const Faults::Line& line : faults.lines()) {
+        if (++printed[line.kind] > most_lines) continue;
+        fmt::print("{}\n", line.text());
+        const Kind& kind = kinds[line.kind];
+        if (printed[line.kind] == most_lines && kind.lines_left_out != 0)
+            fmt::print("... and {} more lines of this kind, of {} faults; --json has them\n", kind.lines_left_out, kind.left_out);
+    }
+    if (faults.not_listed() != 0) fmt::print("... and {} more faults\n", faults.not_listed());
+}
+
 void print_text(const std::string& image, const Result& r) {
-    for (const std::string& m : r.faults.messages()) fmt::print("{}\n", m);
-    if (r.faults.count() > r.faults.messages().size())
-        fmt::print("... and {} more\n", r.faults.count() - r.faults.messages().size());
+    print_faults(r.faults);
     if (r.stopped) fmt::print("{}\nWhat lies below that was not checked.\n", r.stopped->what());
     for (const Leak& l : r.leaks)
         fmt::print(

@@ -114,6 +114,10 @@ void run(const Options& o) {
     if (o.in_place && (o.read_only || !o.layer.empty()))
         throw Error(Exit::usage, "create: --in-place excludes --read-only and --layer");
     if (o.read_only && !o.layer.empty()) throw Error(Exit::usage, "create: --layer and --read-only exclude each other");
+    if (!o.read_only && o.image.chain.ignore_corrupt)
+        throw Error(
+            Exit::usage,
+            "create: nothing is written on top of an image that is marked corrupt: give --read-only with --ignore-corrupt");
     if (!o.read_only && o.image.chain.snapshot)
         throw Error(Exit::usage, "create: no layer can stand on an internal snapshot: give --read-only with --snapshot");
     dm::check_name(o.name);

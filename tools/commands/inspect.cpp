@@ -25,6 +25,7 @@ std::vector<std::string> features(const Layer& layer) {
     const qcow2::Header& h = layer.image()->header();
     if (const qcow2::Log* log = layer.image()->log())
         out.emplace_back(log->successor() ? "frozen, not sealed" : "active layer of dm-chain");
+    if (h.corrupt()) out.emplace_back("marked corrupt");
     if (h.dirty()) out.emplace_back("dirty");
     if (h.compatible & qcow2::compatible_lazy_refcounts) out.emplace_back("lazy refcounts");
     if (h.extended_l2()) out.emplace_back("extended L2");
@@ -58,6 +59,7 @@ Json layer_json(const Layer& layer, const qcow2::Usage& usage) {
             snapshots.push_back({{"id", s.id}, {"name", s.name}, {"virtual_bytes", s.size}});
         j["snapshots"] = snapshots;
     }
+    if (layer.format() == qcow2::Format::raw) j["offset"] = layer.raw_begin();
     j["clusters"] = usage.clusters;
     j["live_clusters"] = usage.live_clusters;
     j["live_bytes"] = usage.live_bytes;
@@ -87,6 +89,8 @@ void print_layer(const Layer& layer, const qcow2::Usage& usage, std::size_t dept
     if (layer.image())
         what += fmt::format(" v{}, clusters of {}", layer.image()->header().version,
                             human_size(layer.image()->header().cluster_size()));
+    if (layer.format() == qcow2::Format::raw && (layer.raw_begin() != 0 || layer.virtual_size() < layer.file().size()))
+        what += fmt::format(", {} bytes at {} of the file", layer.virtual_size(), layer.raw_begin());
     if (layer.file().identity().block_device) what += ", block device";
     for (const std::string& f : features(layer)) what += ", " + f;
     fmt::print("      {}\n", what);

@@ -2,11 +2,13 @@
 // dmchain: reads the command line, runs one command, turns its failure into one line and an exit code.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <iostream>
 #include <new>
 
+#include "commands/nearest.hpp"
 #include "commands/registry.hpp"
 #include "io/text.hpp"
 
@@ -25,6 +27,17 @@ std::string hint(const CLI::App& app) {
     return fmt::format("see dmchain {}--help", commands.empty() ? "" : commands.front()->get_name() + " ");
 }
 
+// What to say if @name is no command; "" if it is one.
+std::string no_such_command(const CLI::App& app, const std::string& name) {
+    std::vector<std::string> names;
+    for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+        names.push_back(command->get_name());
+    if (std::find(names.begin(), names.end(), name) != names.end()) return {};
+    const std::string meant = dmchain::commands::nearest(name, names);
+    return fmt::format("there is no command {}{} (see dmchain --help)", dmchain::in_quotes(name),
+                       meant.empty() ? "" : "; did you mean '" + meant + "'?");
+}
+
 int run(int argc, char** argv) {
     Exit status = Exit::done;
     CLI::App app("Chains of qcow2 images as flat block devices", "dmchain");
@@ -35,6 +48,8 @@ int run(int argc, char** argv) {
         return fmt::format("dmchain: {} ({})\n", dmchain::escaped(e.what()), hint(app));
     });
     dmchain::commands::add_commands(app, status);
+    if (argc > 1 && argv[1][0] != '-')
+        if (const std::string problem = no_such_command(app, argv[1]); !problem.empty()) return leave(Exit::usage, problem);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {

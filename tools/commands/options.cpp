@@ -19,6 +19,8 @@ void add_allow_options(CLI::App& command, std::vector<std::string>& allow, bool&
 void add_image_options(CLI::App& command, ImageOptions& options) {
     command.add_option("IMAGE", options.image, "The qcow2 image on top of the chain")->required();
     add_allow_options(command, options.chain.allow, options.chain.assume_raw, "IMAGE's");
+    command.add_flag("--ignore-corrupt", options.chain.ignore_corrupt,
+                     "Read images that are marked corrupt, as far as they are sound");
     command
         .add_option_function<std::string>(
             "--snapshot", [&options](const std::string& s) { options.chain.snapshot = s; },

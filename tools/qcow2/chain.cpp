@@ -49,6 +49,7 @@ public:
             if (!above.empty() && !has_magic(*next))
                 throw damaged("{}: its backing file {} is declared qcow2, but does not begin like a qcow2 image", escaped(above),
                               in_quotes(next->path()));
+            faults_.next_file();
             Header header = read_header(*next, options_.in_use, true);
             if (header.corrupt() && !options_.ignore_corrupt) faults_.add("{}", marked_corrupt(*next).what());
             // As in QEMU, relative names start from the folder of the name by which the image was opened.

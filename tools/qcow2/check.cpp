@@ -67,7 +67,7 @@ public:
             image_.map(at, end, scratch_, [this](const Extent& e) { extent(e); });
             progress(end - at);
         }
-        faults_.take(scratch_.faults);
+        faults_.take(std::move(scratch_.faults));
         if (h_.dirty() || image_.log()) return 0;
         return check_refcounts(
             image_, [this](std::uint64_t c) { return twice_.has(c); }, faults_);
@@ -96,7 +96,8 @@ private:
 
     void twice(std::uint64_t guest, std::uint64_t cluster) {
         twice_.insert(cluster);
-        faults_.add("{}: cluster at {:#x} is used for disk offset {:#x} and for another, expected one use", name_,
+        faults_.add({"disk offset", guest, guest + h_.cluster_size()},
+                    "{}: cluster at {:#x} is used for disk offset {:#x} and for another, expected one use", name_,
                     cluster << h_.cluster_bits, guest);
     }
 
@@ -106,6 +107,7 @@ private:
         image_.file().read(stream_.data(), stream_.size(), e.host);
         if (!inflate_cluster(h_.compression, stream_.data(), stream_.size(), out_.data(), out_.size()))
             faults_.add(
+                {"disk offset", e.guest, e.guest + e.bytes},
                 "{}: compressed cluster at {:#x} for disk offset {:#x} cannot be inflated, expected a {} stream of {} bytes",
                 name_, e.host, e.guest & ~(h_.cluster_size() - 1), name_of(h_.compression), h_.cluster_size());
     }

@@ -84,27 +84,32 @@ void Image::add_tables(const SnapshotTable& table, Faults& faults) {
     add_l1(Part::l2_table, header_.l1_offset, header_.l1_entries, faults);
 
     for (const Regions::Overlap& o : regions_.settle())
-        faults.add("{}: {} at {:#x} overlaps the {} at {:#x}, expected metadata to be disjoint", escaped(file_.path()),
+        faults.add({"the one at", o.b.begin, o.b.end},
+                   "{}: {} at {:#x} overlaps the {} at {:#x}, expected metadata to be disjoint", escaped(file_.path()),
                    name_of(o.b.part), o.b.begin, name_of(o.a.part), o.a.begin);
 }
 
-std::uint64_t Image::l2_offset(std::uint64_t entry, std::uint64_t l1_offset, std::uint64_t index, Faults& faults) const {
+std::uint64_t Image::l2_offset(std::uint64_t entry, std::uint64_t l1_offset, std::uint64_t index, Faults* faults) const {
     std::uint64_t offset = entry & offset_mask;
     std::uint64_t at = l1_offset + index * 8;
+    const Faults::Spot spot{"the entry at", at, at + 8};
     if (entry & l1_reserved) {
-        faults.add("{}: L1 entry {} at {:#x} is {:#018x}, expected the reserved bits {:#x} to be 0", escaped(file_.path()), index,
-                   at, entry, l1_reserved);
+        if (faults)
+            faults->add(spot, "{}: L1 entry {} at {:#x} is {:#018x}, expected the reserved bits {:#x} to be 0",
+                        escaped(file_.path()), index, at, entry, l1_reserved);
         return 0;
     }
     if (offset == 0) return 0;
     if (offset % header_.cluster_size() != 0) {
-        faults.add("{}: L2 table of L1 entry {} at {:#x} is at {:#x}, expected a multiple of the cluster size {}",
-                   escaped(file_.path()), index, at, offset, header_.cluster_size());
+        if (faults)
+            faults->add(spot, "{}: L2 table of L1 entry {} at {:#x} is at {:#x}, expected a multiple of the cluster size {}",
+                        escaped(file_.path()), index, at, offset, header_.cluster_size());
         return 0;
     }
     if (offset >= file_.size() || header_.cluster_size() > file_.size() - offset) {
-        faults.add("{}: L2 table of L1 entry {} at {:#x} is at {:#x}, expected it within the file's {} bytes",
-                   escaped(file_.path()), index, at, offset, file_.size());
+        if (faults)
+            faults->add(spot, "{}: L2 table of L1 entry {} at {:#x} is at {:#x}, expected it within the file's {} bytes",
+                        escaped(file_.path()), index, at, offset, file_.size());
         return 0;
     }
     return offset;
@@ -119,7 +124,7 @@ void Image::add_l1(Part part, std::uint64_t offset, std::uint32_t entries, Fault
         for (std::uint64_t k = 0; k < n; k++) {
             if (buffer[k] == 0) continue;
             if (part == Part::l2_table) l1_used_[i + k] = true;
-            std::uint64_t l2 = l2_offset(be64toh(buffer[k]), offset, i + k, faults);
+            std::uint64_t l2 = l2_offset(be64toh(buffer[k]), offset, i + k, &faults);
             if (l2 == 0) continue;
             if (part == Part::l2_table) l2_tables_++;
             regions_.add(part, l2, l2 + header_.cluster_size());
@@ -138,11 +143,12 @@ void Image::add_refcounts(Faults& faults) {
             if (buffer[k] == 0) continue;
             std::uint64_t offset = be64toh(buffer[k]);
             std::uint64_t at = header_.refcount_table_offset + (i + k) * 8;
+            const Faults::Spot spot{"the entry at", at, at + 8};
             if (offset % header_.cluster_size() != 0)
-                faults.add("{}: refcount block {} at {:#x} is at {:#x}, expected a multiple of the cluster size {}",
+                faults.add(spot, "{}: refcount block {} at {:#x} is at {:#x}, expected a multiple of the cluster size {}",
                            escaped(file_.path()), i + k, at, offset, header_.cluster_size());
             else if (offset >= file_.size())
-                faults.add("{}: refcount block {} at {:#x} is at {:#x}, expected it within the file's {} bytes",
+                faults.add(spot, "{}: refcount block {} at {:#x} is at {:#x}, expected it within the file's {} bytes",
                            escaped(file_.path()), i + k, at, offset, file_.size());
             else
                 regions_.add(Part::refcount_block, offset, offset + header_.cluster_size());

@@ -76,8 +76,8 @@ private:
     void add_refcounts(Faults& faults);
     // Whether any of the L1 entries [first, last) names a table.
     bool any_table(std::uint64_t first, std::uint64_t last) const;
-    // Offset of the L2 table that L1 entry @entry names; 0 if none or (reported) wrong.
-    std::uint64_t l2_offset(std::uint64_t entry, std::uint64_t l1_offset, std::uint64_t index, Faults& faults) const;
+    // Offset of the L2 table that L1 entry @entry names; 0 if none or wrong, which is reported, if there are @faults.
+    std::uint64_t l2_offset(std::uint64_t entry, std::uint64_t l1_offset, std::uint64_t index, Faults* faults) const;
     std::uint64_t round_up(std::uint64_t bytes) const {
         return (bytes + header_.cluster_size() - 1) & ~(header_.cluster_size() - 1);
     }

@@ -91,7 +91,8 @@ std::uint64_t check_refcounts(const Image& image, FunctionRef<bool(std::uint64_t
 
     references.each([&](std::uint64_t c) {
         if (refcounts.get(c) < references.count(c) && !known(c))
-            faults.add("{}: refcount of the cluster at {:#x} ({}) is {}, expected at least {}; {}", name, c << bits,
+            faults.add({"the cluster at", c << bits, (c + 1) << bits},
+                       "{}: refcount of the cluster at {:#x} ({}) is {}, expected at least {}; {}", name, c << bits,
                        references.what(c), refcounts.get(c), references.count(c), repair);
     });
 
@@ -100,11 +101,14 @@ std::uint64_t check_refcounts(const Image& image, FunctionRef<bool(std::uint64_t
         const bool copied = e.value & flag_copied, compressed = e.l2 && e.value & flag_compressed;
         const std::uint64_t refcount = refcounts.get(e.cluster);
         if (refcount < references.count(e.cluster) || copied == (refcount == 1 && !compressed)) return;
+        const char* kind = compressed ? "compressed" : !e.l2 ? (copied ? "L1" : "L1 lacks") : copied ? "L2" : "L2 lacks";
+        const Faults::Spot spot{"the entry at", e.at, e.at + (e.l2 ? image.header().l2_entry_bytes() : 8), kind};
         if (compressed)
-            faults.add("{}: L2 entry at {:#x} of a compressed cluster has the copied flag, expected none; {}", name, e.at,
+            faults.add(spot, "{}: L2 entry at {:#x} of a compressed cluster has the copied flag, expected none; {}", name, e.at,
                        repair);
         else
-            faults.add("{}: {} entry at {:#x} has {} copied flag, expected {}, as the refcount of the cluster at {:#x} is {}; {}",
+            faults.add(spot,
+                       "{}: {} entry at {:#x} has {} copied flag, expected {}, as the refcount of the cluster at {:#x} is {}; {}",
                        name, e.l2 ? "L2" : "L1", e.at, copied ? "the" : "no", copied ? "none" : "it", e.cluster << bits, refcount,
                        repair);
     });

@@ -18,7 +18,7 @@ namespace dmchain::qcow2 {
 
 class References {
 public:
-    // Reads all L1 and L2 tables. @faults, in collect mode, gets what is wrong with entries of L2 tables that
+    // Reads all L1 and L2 tables. @faults, in collect mode, gets L1 entries with the copied flag alone, and what is wrong with entries of L2 tables that
     // Image::map() does not come to: those of other states than the one that is looked at, and those past the end
     // of the disk. An entry that is wrong counts nothing.
     References(const Image& image, Faults& faults);
@@ -56,6 +56,7 @@ private:
         std::size_t owner = 0;     // the first state that names it: current, or a snapshot's index
     };
     struct Wrong {
+        const char* kind;  // see Faults::Spot
         std::string found;
         std::string expected;
     };
@@ -74,8 +75,8 @@ private:
         std::uint64_t end;
     };
     Range range(std::uint64_t entry) const;
-    void add_snapshots();
-    void add_state(std::size_t owner, std::uint32_t count, std::uint64_t l1_offset, std::uint64_t l1_entries);
+    void add_snapshots(Faults& faults);
+    void add_state(std::size_t owner, std::uint32_t count, std::uint64_t l1_offset, std::uint64_t l1_entries, Faults& faults);
     void add_l2(std::uint64_t offset, const Table& table, Faults& faults);
     void add_bitmaps(Faults& faults);
     void add_bitmap(std::uint32_t number, std::uint64_t offset, std::uint64_t entries, Faults& faults);

@@ -54,6 +54,9 @@ public:
     }
 
 private:
+    // What was wrong with L1 entries when the image was opened has been collected already.
+    Faults* l1_faults() { return scratch_.faults.mode() == Faults::Mode::stop ? &scratch_.faults : nullptr; }
+
     // Whether the subclusters of each unit are alike.
     bool whole_units(std::uint64_t bits) const {
         const std::uint64_t one = (std::uint64_t{1} << per_unit_) - 1;
@@ -64,7 +67,7 @@ private:
 
     // The part of one L2 table that covers [begin_, end_).
     void table(std::uint64_t l1_entry, std::uint64_t l1_index) {
-        std::uint64_t offset = image_.l2_offset(l1_entry, image_.l1_offset_, l1_index, scratch_.faults);
+        std::uint64_t offset = image_.l2_offset(l1_entry, image_.l1_offset_, l1_index, l1_faults());
         if (offset == 0) return;
         const std::uint64_t guest = l1_index * h_.l2_span();
         const std::uint64_t last = std::min(h_.l2_span(), end_ - guest);
@@ -142,7 +145,8 @@ private:
             const std::uint64_t at = guest + (i << h_.cluster_bits);
             if (entry & flag_compressed) {
                 if (bitmap != 0)
-                    fault(at, i, fmt::format("compressed with the subcluster bitmap {:#018x}", bitmap), "bitmap 0");
+                    fault(at, i, "compressed bitmap", fmt::format("compressed with the subcluster bitmap {:#018x}", bitmap),
+                          "bitmap 0");
                 else
                     compressed(entry, at, i);
                 continue;
@@ -156,17 +160,18 @@ private:
             const std::uint64_t zero = bitmap >> 32;
             // Else the unit that the header promises would be wrong, and who relies on it would mix layers up.
             if (per_unit_ > 1 && !(whole_units(alloc) && whole_units(zero))) {
-                fault(at, i, fmt::format("a subcluster bitmap of {:#018x}", bitmap),
+                fault(at, i, "units", fmt::format("a subcluster bitmap of {:#018x}", bitmap),
                       fmt::format("whole units of {} bytes in a layer that dm-chain sealed", image_.unit()));
                 continue;
             }
             const bool allocated = host != 0 || (data_file_ && entry & flag_copied);
             if (alloc & zero) {
-                fault(at, i, fmt::format("a subcluster bitmap of {:#018x}", bitmap), "no subcluster both allocated and zero");
+                fault(at, i, "both", fmt::format("a subcluster bitmap of {:#018x}", bitmap),
+                      "no subcluster both allocated and zero");
                 continue;
             }
             if (!allocated && alloc != 0) {
-                fault(at, i, fmt::format("a subcluster bitmap of {:#018x}", bitmap),
+                fault(at, i, "unallocated", fmt::format("a subcluster bitmap of {:#018x}", bitmap),
                       "no allocated subclusters in an unallocated cluster");
                 continue;
             }
@@ -192,13 +197,13 @@ private:
     void compressed(std::uint64_t entry, std::uint64_t at, std::uint64_t i) {
         const auto [host, end] = compressed_range(entry, h_.cluster_bits);
         const std::uint64_t size = image_.file_.size();
-        if (data_file_) return fault(at, i, "a compressed cluster", "none in an image with an external data file");
+        if (data_file_) return fault(at, i, "compressed", "a compressed cluster", "none in an image with an external data file");
         if (host >= size)
-            return fault(at, i, fmt::format("compressed data at {:#x}", host),
+            return fault(at, i, "compressed start", fmt::format("compressed data at {:#x}", host),
                          fmt::format("it to start within the file's {} bytes", size));
         // The last sector may be cut short by the end of the file, but not more.
         if (end > ((size + 511) & ~std::uint64_t{511}))
-            return fault(at, i, fmt::format("compressed data at {:#x} to {:#x}", host, end),
+            return fault(at, i, "compressed end", fmt::format("compressed data at {:#x} to {:#x}", host, end),
                          fmt::format("it to end within the file's {} bytes", size));
         if (host < gap_.begin || end > gap_.end) {
             const Region* r = image_.regions_.find(host);
@@ -215,7 +220,8 @@ private:
     // A cluster at @host: aligned, outside the metadata and, if it is read, not past the end of the file.
     bool check_host(std::uint64_t host, std::uint64_t at, std::uint64_t i, bool is_read) {
         if ((host & (cluster_ - 1)) != 0) {
-            fault(at, i, fmt::format("a cluster at {:#x}", host), fmt::format("a multiple of the cluster size {}", cluster_));
+            fault(at, i, "alignment", fmt::format("a cluster at {:#x}", host),
+                  fmt::format("a multiple of the cluster size {}", cluster_));
             return false;
         }
         if (data_file_) return check_data_file(host, at, i, is_read);
@@ -235,7 +241,7 @@ private:
 
     bool check_data_file(std::uint64_t host, std::uint64_t at, std::uint64_t i, bool is_read) {
         if (host != at) {
-            fault(at, i, fmt::format("a cluster at {:#x} of the external data file", host),
+            fault(at, i, "data file offset", fmt::format("a cluster at {:#x} of the external data file", host),
                   fmt::format("{:#x}, the offset in the disk", at));
             return false;
         }
@@ -249,28 +255,35 @@ private:
 
     std::uint64_t data_end_rounded() const { return (data_end_ + cluster_ - 1) & ~(cluster_ - 1); }
 
-    [[gnu::cold, gnu::noinline]] void fault(std::uint64_t at, std::uint64_t i, const std::string& found,
+    // @kind: a literal, the same for faults that may be one line.
+    [[gnu::cold, gnu::noinline]] void fault(std::uint64_t at, std::uint64_t i, const char* kind, const std::string& found,
                                             const std::string& expected) {
-        scratch_.faults.add("{}: L2 entry at {:#x} for disk offset {:#x} is {}, expected {}", escaped(image_.file_.path()),
+        scratch_.faults.add({"disk offset", at, at + cluster_, kind},
+                            "{}: L2 entry at {:#x} for disk offset {:#x} is {}, expected {}", escaped(image_.file_.path()),
                             table_at_ + i * h_.l2_entry_bytes(), at, found, expected);
     }
     [[gnu::cold, gnu::noinline]] void reserved(std::uint64_t entry, std::uint64_t at, std::uint64_t i) {
         if (h_.version == 2 && (entry & reserved_) == flag_zero)
-            fault(at, i, fmt::format("{:#018x}", entry), "no zero flag in a version 2 image");
+            fault(at, i, "zero flag", fmt::format("{:#018x}", entry), "no zero flag in a version 2 image");
         else
-            fault(at, i, fmt::format("{:#018x}", entry), fmt::format("the reserved bits {:#x} to be 0", reserved_));
+            fault(at, i, "reserved", fmt::format("{:#018x}", entry), fmt::format("the reserved bits {:#x} to be 0", reserved_));
     }
     [[gnu::cold, gnu::noinline]] void overlap(std::uint64_t at, std::uint64_t i, const char* what, std::uint64_t host,
                                               const Region& r) {
-        fault(at, i, fmt::format("{} at {:#x}", what, host), fmt::format("it outside the {} at {:#x}", name_of(r.part), r.begin));
+        fault(at, i, "overlap", fmt::format("{} at {:#x}", what, host),
+              fmt::format("it outside the {} at {:#x}", name_of(r.part), r.begin));
     }
     [[gnu::cold, gnu::noinline]] void outside(std::uint64_t at, std::uint64_t i, std::uint64_t host) {
-        if (data_file_)
-            fault(at, i, fmt::format("a cluster at {:#x} of the external data file", host),
-                  fmt::format("it to start within the {} bytes of {}", data_end_, escaped(data_file_->path())));
-        else
-            fault(at, i, fmt::format("a cluster at {:#x}", host),
-                  fmt::format("it to start within the file's {} bytes", data_end_));
+        if (!data_file_)
+            return fault(at, i, "outside", fmt::format("a cluster at {:#x}", host),
+                         fmt::format("it to start within the file's {} bytes", data_end_));
+        // QEMU reads zeroes there. So would we read what is left of a data file whose copy was cut short, and nobody would notice.
+        const std::string name = escaped(data_file_->path());
+        fault(
+            at, i, "outside the data file", fmt::format("a cluster at {:#x} of the external data file", host),
+            fmt::format("it to start within the {} bytes of {}; QEMU reads zeroes there: if they are right, and the file was not "
+                        "cut short, make them part of it with \"truncate -s {} {}\"",
+                        data_end_, name, image_.virtual_size(), name));
     }
 
     const Image& image_;
