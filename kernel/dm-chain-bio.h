@@ -89,7 +89,8 @@ void chain_bio_exit(struct chain *c);
 
 /*
  * Takes over @bio, which was mapped: a worker calls @start. That has a no-I/O allocation scope and
- * a plug. @found: what a lookup said that will still be true then, or NULL. Context: any that may queue work.
+ * a plug. @found: what a lookup said that will still be true then, or NULL. Context: any that may
+ * queue work.
  */
 void chain_io_queue(struct chain *c, struct bio *bio, const struct chain_extent *found,
 		    void (*start)(struct chain_io *io));

@@ -9,8 +9,8 @@
 #include "dm-chain.h"
 
 /*
- * Takes over the read @bio, which was mapped and whose sectors are of the virtual disk. @found: what
- * chain_index_lookup() said of it, or NULL; with a writer, it entered c->inflight before that.
+ * Takes over the read @bio, which was mapped and whose sectors are of the virtual disk. @found:
+ * what chain_index_lookup() said of it, or NULL; with a writer, it entered c->inflight before that.
  * Context: any that may queue work.
  */
 void chain_read_queue(struct chain *c, struct bio *bio, const struct chain_extent *found);

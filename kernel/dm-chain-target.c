@@ -477,7 +477,7 @@ static int chain_message(struct dm_target *ti, unsigned int argc, char **argv, c
 static int chain_iterate_devices(struct dm_target *ti, iterate_devices_callout_fn fn, void *data)
 {
 	struct chain *c = ti->private;
-	/* A snapshot may add a layer at any time; the array that it replaces is kept until we leave. */
+	/* A snapshot may add a layer now; the array that it replaces is kept until we leave. */
 	int r = 0, idx = chain_inflight_enter(&c->inflight);
 	unsigned int count = smp_load_acquire(&c->layers.count), i; /* the array has no fewer */
 

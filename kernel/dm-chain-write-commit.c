@@ -208,7 +208,7 @@ void chain_commit_maybe(struct chain_writer *w)
 
 	if (w->committing)
 		return;
-	/* What is under way ends also while the writer is held, and may need room in the next one. */
+	/* What is under way ends also while the writer is held, and may need room to be noted. */
 	if (w->held && !(w->under_way && chain_txn_full(w)))
 		return;
 	if (!bio_list_empty(&t->waiters) || t->count > CHAIN_LOG_BATCH / 2 ||

@@ -27,8 +27,8 @@ void chain_write_queue(struct chain *c, struct bio *bio);
 
 /*
  * The same with a write that was mapped and begins in place, in a file, as @found says: what
- * chain_index_lookup() said of it after it entered c->inflight, which is its first piece's now. What
- * cannot be written in place goes to the writer.
+ * chain_index_lookup() said of it after it entered c->inflight, which is its first piece's now.
+ * What cannot be written in place goes to the writer.
  */
 void chain_overwrite_queue(struct chain *c, struct bio *bio, const struct chain_extent *found);
 
@@ -41,8 +41,8 @@ void chain_writer_presuspend(struct chain *c, bool requeue);
 int chain_writer_stop(struct chain *c);
 void chain_writer_resume(struct chain *c);
 /*
- * After chain_writer_stop(), or with the device gone: the active layer has no owner any more, unless
- * another table of the same device goes on. Returns 0 or an error.
+ * After chain_writer_stop(), or with the device gone: the active layer has no owner any more,
+ * unless another table of the same device goes on. Returns 0 or an error.
  */
 int chain_writer_leave(struct chain *c);
 
