@@ -17,7 +17,8 @@ void add_commands(CLI::App& app, Exit& status) {
         {"Make and remove devices", add_deactivate}, {"Make and remove devices", add_remove},
         {"While a device is in use", add_snapshot},  {"While a device is in use", add_resize},
         {"While a device is in use", add_release},   {"Repair and finish", add_seal},
-        {"Repair and finish", add_recover},          {"", add_help},
+        {"Repair and finish", add_recover},          {"Repair and finish", add_doctor},
+        {"", add_help},
     };
     for (const auto& c : all) c.add(app, status)->group(c.group);
 }

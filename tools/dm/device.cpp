@@ -157,13 +157,34 @@ std::string table_parameters(const std::string& chain_file, const TableOptions& 
     return encoded_path(chain_file) + (count ? fmt::format(" {}{}", count, words) : "");
 }
 
+namespace {
+
+std::optional<Version> version_of(dm_task* t) {
+    const dm_versions* v = dm_task_get_versions(t);
+    while (v && std::string_view(v->name) != target)
+        v = v->next ? reinterpret_cast<const dm_versions*>(reinterpret_cast<const char*>(v) + v->next) : nullptr;
+    if (!v) return std::nullopt;
+    return Version{v->version[0], v->version[1], v->version[2]};
+}
+
+}  // namespace
+
+std::optional<Version> loaded_target() {
+    const Task t = make_task(DM_DEVICE_LIST_VERSIONS, "");
+    return dm_task_run(t.get()) ? version_of(t.get()) : std::nullopt;
+}
+
+void require_target() {
+    // Loads the module, as loading a table would.
+    const Task t = make_task(DM_DEVICE_GET_TARGET_VERSION, target);
+    const std::optional<Version> version = dm_task_run(t.get()) ? version_of(t.get()) : std::nullopt;
+    if (const auto lack = lack_of_target(look_at_kernel(), version)) throw failed("{}", lack->text());
+}
+
 void introduce_machine() {
     static constexpr const char* parameter = "/sys/module/dm_chain/parameters/machine_id";
     std::error_code none;
-    if (!std::filesystem::exists(parameter, none)) {
-        if (std::system("modprobe -q dm-chain 2>/dev/null") != 0 || !std::filesystem::exists(parameter, none))
-            throw failed("the kernel module dm-chain is not loaded: 'modprobe dm-chain' says why it cannot be");
-    }
+    if (!std::filesystem::exists(parameter, none)) require_target();
     if (first_line(parameter).find_first_not_of('0') != std::string::npos) return;
     const std::string id = machine_id();
     const auto tell = [](const char* name, const std::string& value) {
@@ -207,18 +228,10 @@ Device device_of(const std::string& name, const dm_info& info) {
 
 bool exists(const std::string& name) { return look_at(name).exists != 0; }
 
-std::optional<Version> target_version() {
-    // Loads the module, as loading a table would.
-    const Task t = make_task(DM_DEVICE_GET_TARGET_VERSION, target);
-    if (!dm_task_run(t.get())) return std::nullopt;
-    const dm_versions* v = dm_task_get_versions(t.get());
-    return Version{v->version[0], v->version[1], v->version[2]};
-}
-
 void require_creatable(const std::string& name) {
     if (exists(name))
         throw failed("{}: there is such a device already: 'dmchain remove' it, or choose another name", escaped(name));
-    if (const std::string why = why_no_target(look_at_kernel(), target_version()); !why.empty()) throw failed("{}", why);
+    require_target();
 }
 
 Device find(const std::string& name) {

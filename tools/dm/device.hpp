@@ -96,8 +96,10 @@ Device find(const std::string& name);
 bool exists(const std::string& name);  // a device of any kind
 // Throws failed() if the name is in use, or the kernel has no target for such a device.
 void require_creatable(const std::string& name);
-// Of the target; none if the kernel does not have it, nor a module that it can load.
-std::optional<Version> target_version();
+// Loads the module if need be. Throws failed() if the kernel has no target that this tool knows.
+void require_target();
+// Version of the target; none if its module is not loaded, which it is not for this.
+std::optional<Version> loaded_target();
 Status status(const std::string& name);
 // The parameters of the live table: the chain file and the options.
 std::string parameters(const std::string& name);

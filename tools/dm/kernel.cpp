@@ -69,42 +69,38 @@ Kernel look_at_kernel(const std::string& root) {
     return k;
 }
 
-std::string why_no_device_mapper(const Kernel& k) {
+std::optional<Lack> lack_of_device_mapper(const Kernel& k) {
+    const auto lack = [](const std::string& found, const char* advice) { return Lack{"device-mapper", found, advice}; };
     if (k.device_mapper == Module::missing)
-        return fmt::format(
-            "device-mapper: Linux {} has none, neither built in nor as a module in /lib/modules: start a kernel that has it "
-            "(CONFIG_BLK_DEV_DM)",
-            escaped(k.release));
-    if (k.device_mapper == Module::available) return "device-mapper: the kernel has not loaded it: run 'modprobe dm-mod' as root";
-    if (k.control_error == 0) return "";
-    if (!k.root) return "device-mapper: only root can use it: run this as root";
-    // libdevmapper makes the node.
-    if (k.control_error == ENOENT) return "";
-    return fmt::format(
-        "device-mapper: {} does not answer: {}: this process may lack CAP_SYS_ADMIN, or its container the device: run this on "
-        "the host itself",
-        control, std::strerror(k.control_error));
+        return lack(fmt::format("Linux {} has none, neither built in nor as a module in /lib/modules", escaped(k.release)),
+                    "start a kernel that has it (CONFIG_BLK_DEV_DM)");
+    if (k.device_mapper == Module::available) return lack("the kernel has not loaded it", "run 'modprobe dm-mod' as root");
+    if (k.control_error == 0) return std::nullopt;
+    if (!k.root) return lack("only root can use it", "run this as root");
+    if (k.control_error == ENOENT) return std::nullopt;  // libdevmapper makes the node
+    return lack(fmt::format("{} does not answer ({}): this process may lack CAP_SYS_ADMIN, or its container the device", control,
+                            std::strerror(k.control_error)),
+                "run this on the host itself");
 }
 
-std::string why_no_target(const Kernel& k, const std::optional<Version>& target) {
-    if (target && (*target)[0] == target_major) return "";
+std::optional<Lack> lack_of_target(const Kernel& k, const std::optional<Version>& target) {
+    const auto lack = [](const std::string& found, const std::string& advice) { return Lack{"dm-chain", found, advice}; };
+    if (target && (*target)[0] == target_major) return std::nullopt;
     if (target)
-        return fmt::format("the module dm-chain has version {}, this dmchain needs {}.x: install both of one release",
-                           to_string(*target), target_major);
+        return lack(fmt::format("the module has version {}, this dmchain needs {}.x", to_string(*target), target_major),
+                    "install both of one release");
     if (k.chain == Module::missing)
-        return fmt::format(
-            "the kernel has no target \"chain\": there is no module dm-chain for Linux {}: install the package dm-chain-dkms, or "
-            "run 'make install' and 'depmod'",
-            escaped(k.release));
-    return fmt::format(
-        "the kernel has no target \"chain\", and does not load the module dm-chain{}: 'modprobe dm-chain' says why",
-        k.signed_only ? ", of which it wants a signature" : "");
+        return lack(fmt::format("there is no such module for Linux {}", escaped(k.release)),
+                    "install the package dm-chain-dkms, or run 'make install' and 'depmod'");
+    return lack(k.signed_only ? "the kernel does not load the module, of which it wants a signature"
+                              : "the kernel does not load the module",
+                "'modprobe dm-chain' says why");
 }
 
 void require_device_mapper() {
     std::array<char, 64> version{};
     if (dm_driver_version(version.data(), version.size())) return;
-    if (const std::string why = why_no_device_mapper(look_at_kernel()); !why.empty()) throw failed("{}", why);
+    if (const auto lack = lack_of_device_mapper(look_at_kernel())) throw failed("{}", lack->text());
 }
 
 }  // namespace dmchain::dm

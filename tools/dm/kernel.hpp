@@ -34,11 +34,16 @@ struct Kernel {
 // Loads nothing. @root: where proc, sys, dev and lib/modules are, for tests.
 Kernel look_at_kernel(const std::string& root = "");
 
-// What is missing, and what to do: a line, or "" if nothing is. @target: of the target, if it answers.
-std::string why_no_device_mapper(const Kernel& kernel);
-std::string why_no_target(const Kernel& kernel, const std::optional<Version>& target);
+// What is missing of something, and what to do about it.
+struct Lack {
+    std::string what, found, advice;
+    std::string text() const { return what + ": " + found + ": " + advice; }
+};
+std::optional<Lack> lack_of_device_mapper(const Kernel& kernel);
+// @target: the version of the target, if it answers.
+std::optional<Lack> lack_of_target(const Kernel& kernel, const std::optional<Version>& target);
 
-// Throws failed() with that line, if libdevmapper, which makes the control device and so loads the module where it can,
+// Throws failed() with what is missing, if libdevmapper, which makes the control device and so loads the module where it can,
 // gets no answer.
 void require_device_mapper();
 

@@ -136,7 +136,7 @@ Identity identity_of(const std::string& path) {
 void allow_open_files(std::uint64_t files) {
     struct rlimit limit {};
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) throw failed("cannot get the limit of open files: {}", reason());
-    rlim_t want = files + 256;  // 256 for what the process has open besides
+    const rlim_t want = files + spare_open_files;
     if (limit.rlim_cur >= want) return;
     if (limit.rlim_max < want) {
         // Only a privileged process may; the others are told below.

@@ -89,6 +89,9 @@ private:
 // this is for looking at a thousand of them. Throws failed() as File(path) does if there is nothing, or something else.
 Identity identity_of(const std::string& path);
 
+// What a process has open besides the files of a chain, at most.
+inline constexpr std::uint64_t spare_open_files = 256;
+
 // Raises the limit of open files so that @files more than now can be opened; throws failed() with the limit
 // that stands in the way.
 void allow_open_files(std::uint64_t files);

@@ -24,18 +24,29 @@ namespace {
 
 constexpr const char* none = "none";
 
-std::string configuration_file() {
-    const char* named = std::getenv("DMCHAIN_CONF");
-    return named ? named : "/etc/dmchain.conf";
-}
-
 std::string trimmed(const std::string& s) {
     std::size_t first = s.find_first_not_of(" \t\r");
     if (first == std::string::npos) return {};
     return s.substr(first, s.find_last_not_of(" \t\r") - first + 1);
 }
 
-// What the configuration file allows: paths, and "none".
+std::string volume_group_of(const Place& place) {
+    const auto mapped = place.device() ? mapped_device(place.device()) : std::nullopt;
+    return mapped ? mapped->volume_group() : std::string();
+}
+
+bool is_within(const std::string& path, const std::string& folder) {
+    if (folder == "/") return path.starts_with('/');
+    return path.starts_with(folder) && (path.size() == folder.size() || path[folder.size()] == '/');
+}
+
+}  // namespace
+
+std::string configuration_file() {
+    const char* named = std::getenv("DMCHAIN_CONF");
+    return named ? named : "/etc/dmchain.conf";
+}
+
 std::vector<std::string> configured() {
     const std::string path = configuration_file();
     std::vector<std::string> allowed;
@@ -58,18 +69,6 @@ std::vector<std::string> configured() {
     }
     return allowed;
 }
-
-std::string volume_group_of(const Place& place) {
-    const auto mapped = place.device() ? mapped_device(place.device()) : std::nullopt;
-    return mapped ? mapped->volume_group() : std::string();
-}
-
-bool is_within(const std::string& path, const std::string& folder) {
-    if (folder == "/") return path.starts_with('/');
-    return path.starts_with(folder) && (path.size() == folder.size() || path[folder.size()] == '/');
-}
-
-}  // namespace
 
 Policy::Policy(const std::vector<std::string>& allowed) {
     const auto is_none = [](const std::string& a) { return a == none; };

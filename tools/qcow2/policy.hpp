@@ -12,10 +12,15 @@
 
 namespace dmchain::qcow2 {
 
+// The configuration file: $DMCHAIN_CONF or /etc/dmchain.conf.
+std::string configuration_file();
+// What it allows: paths, and "none". Throws failed() for a line that is not understood.
+std::vector<std::string> configured();
+
 class Policy {
 public:
     // @allowed: what the user allows: folders with what is below them, or single files, besides those of the configuration
-    // file, $DMCHAIN_CONF or /etc/dmchain.conf, lines "allow = /path"; "#" starts a comment. A folder in /dev counts for the
+    // file, lines "allow = /path"; "#" starts a comment. A folder in /dev counts for the
     // devices that its links lead to. "none": own() allows nothing, nor, if it is in @allowed, does the configuration file.
     // Throws failed() for a line it does not understand and for an @allowed that does not exist.
     explicit Policy(const std::vector<std::string>& allowed);
