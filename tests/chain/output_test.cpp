@@ -9,6 +9,7 @@
 
 #include <set>
 
+#include "io/error.hpp"
 #include "support/folder.hpp"
 
 namespace dmchain::test {
@@ -65,11 +66,23 @@ TEST_CASE("output: a new file and one in the place of another, or nothing") {
             CHECK(names(folder).size() == (text[0] == 'f' ? 0 : 1));
             Output out(folder / "x", nameless);
             out.write(text, 5, 0);
-            out.commit();
+            out.commit(true);
             CHECK(names(folder) == std::set<std::string>{"x"});
             CHECK(folder.read("x") == text);
         }
         CHECK(::access((folder / "x").c_str(), W_OK) == 0);
+    }
+}
+
+TEST_CASE("output: what another command made in the meantime is not replaced") {
+    for (const bool nameless : {true, false}) {
+        CAPTURE(nameless);
+        Folder folder;
+        Output out(folder / "x", nameless);
+        out.write("mine", 4, 0);
+        folder.write("x", "theirs");
+        CHECK_THROWS_AS(out.commit(false), Error);
+        CHECK(folder.read("x") == "theirs");
     }
 }
 
@@ -93,7 +106,7 @@ TEST_CASE("output: what was left under a temporary name is taken away by the nex
     {
         Output out(folder / "x");
         CHECK(names(folder).size() == others.size() + 1);
-        out.commit();
+        out.commit(true);
     }
     CHECK(names(folder).size() == others.size() + 2);
     live.kill();
