@@ -79,7 +79,7 @@ TEST_CASE("locks: an image of the chain that QEMU has open for writing is refuse
         const std::string files = run("ls -lA --time-style=full-iso " + folder).out;
         for (const char* command :
              {"create x top.qcow2 --dry-run", "create x top.qcow2", "create x top.qcow2 --read-only",
-              "table top.qcow2 --chain new.chain", "recover layer.qcow2 --chain new.chain",
+              "index top.qcow2 --chain new.chain", "recover layer.qcow2 --chain new.chain",
               "recover layer.qcow2 --chain new.chain --dry-run", "table layer.chain", "activate layer.chain x"})
             refuses(command, line);
         refuses("inspect top.qcow2", line + ", or use \"--force-share\" to look at it all the same");
@@ -89,7 +89,7 @@ TEST_CASE("locks: an image of the chain that QEMU has open for writing is refuse
         CHECK(check.out.find(line + ", or use \"--force-share\" to look at it all the same\n") != std::string::npos);
         CHECK(run("ls -lA --time-style=full-iso " + folder).out == files);
     }
-    for (const char* command : {"check top.qcow2", "inspect top.qcow2", "table top.qcow2 --chain new.chain"})
+    for (const char* command : {"check top.qcow2", "inspect top.qcow2", "index top.qcow2 --chain new.chain"})
         CHECK(run("cd " + folder + " && " + dmchain() + " " + command).status == 0);
 }
 

@@ -182,14 +182,14 @@ TEST_CASE("an image that is marked corrupt: check tells it and goes on; read onl
     CHECK(run(dmchain() + " check " + top).out == corrupt + fault + top + ": 1 layer checked, 2 faults\n");
     CHECK(run(dmchain() + " check --ignore-corrupt " + top).out == fault + top + ": 1 layer checked, 1 fault\n");
     // The mark is ignored, not the fault.
-    CHECK(run(dmchain() + " table --ignore-corrupt " + top).out == "dmchain: " + fault);
+    CHECK(run(dmchain() + " index --ignore-corrupt " + top).out == "dmchain: " + fault);
 
     Maker sound;
     sound.put64(72, 2);
     folder.write("top.qcow2", sound.bytes);
     folder.write("above.qcow2", Maker({.backing = "top.qcow2", .backing_format = "qcow2"}).bytes);
     for (const std::string& image : {top, folder / "above.qcow2"}) {
-        for (const char* command : {"inspect", "check", "table"}) {
+        for (const char* command : {"inspect", "check", "index"}) {
             CAPTURE(std::string(command));
             const Ran ran = run(fmt::format("{} {} {}", dmchain(), command, image));
             CHECK(ran.status == 3);
@@ -197,13 +197,13 @@ TEST_CASE("an image that is marked corrupt: check tells it and goes on; read onl
         }
         CHECK(run(dmchain() + " check --ignore-corrupt " + image).status == 0);
         CHECK(run(dmchain() + " inspect --ignore-corrupt " + image).out.find("marked corrupt") != std::string::npos);
-        CHECK(must(dmchain() + " table --ignore-corrupt " + image).starts_with("0 128 chain "));
+        CHECK(must(dmchain() + " index --ignore-corrupt " + image).find(".chain: 64 KiB, ") != std::string::npos);
     }
     const Ran ran = run(dmchain() + " create x --ignore-corrupt " + top);
     CHECK(ran.status == 2);
     CHECK(ran.out ==
           "dmchain: create: nothing is written on top of an image that is marked corrupt: give --read-only with "
-          "--ignore-corrupt\n");
+          "--ignore-corrupt (see dmchain create --help)\n");
 }
 
 TEST_CASE("check: refcounts of every width; a dirty image's are not looked at") {
