@@ -115,7 +115,8 @@ TEST_CASE("json: inspect, check and index print what docs/json.md says") {
     Comparison check("check");
     check.object(Json::parse(must("cd " + folder.path() + " && " + dmchain() + " check --json top.qcow2")));
     // A cluster whose refcount nothing explains.
-    must("qemu-io -f qcow2 -c 'write -q 0 64k' " + top + " && qemu-img snapshot -d first " + top);
+    // (QEMU takes the data file's relative name from the current folder.)
+    must("cd " + folder.path() + " && qemu-io -f qcow2 -c 'write -q 0 64k' top.qcow2 && qemu-img snapshot -d first top.qcow2");
     std::fstream out(top, std::ios::in | std::ios::out | std::ios::binary);
     out.seekp(0x20000 + 2 * 20);
     out.write("\0\1", 2);
