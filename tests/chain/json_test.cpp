@@ -131,6 +131,12 @@ TEST_CASE("json: inspect, check and index print what docs/json.md says") {
     CHECK(index.missing() == "");
 }
 
+TEST_CASE("json: doctor prints what docs/json.md says") {
+    Comparison doctor("doctor");
+    doctor.object(printed("doctor --json"));
+    CHECK(doctor.missing() == "");
+}
+
 TEST_CASE("json: recover and seal print what docs/json.md says") {
     Folder folder;
     must("qemu-img create -q -f qcow2 " + (folder / "base.qcow2") + " 512K");

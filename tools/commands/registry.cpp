@@ -10,14 +10,23 @@ void add_commands(CLI::App& app, Exit& status) {
         const char* group;
         Add add;
     } all[] = {
-        {"Look at chains and devices", add_inspect}, {"Look at chains and devices", add_check},
-        {"Look at chains and devices", add_ls},      {"Look at chains and devices", add_status},
-        {"Make and remove devices", add_create},     {"Make and remove devices", add_index},
-        {"Make and remove devices", add_table},      {"Make and remove devices", add_activate},
-        {"Make and remove devices", add_deactivate}, {"Make and remove devices", add_remove},
-        {"While a device is in use", add_snapshot},  {"While a device is in use", add_resize},
-        {"While a device is in use", add_release},   {"Repair and finish", add_seal},
-        {"Repair and finish", add_recover},          {"Repair and finish", add_doctor},
+        {"Look at chains and devices", add_inspect},
+        {"Look at chains and devices", add_check},
+        {"Look at chains and devices", add_ls},
+        {"Look at chains and devices", add_status},
+        {"Make and remove devices", add_create},
+        {"Make and remove devices", add_index},
+        {"Make and remove devices", add_table},
+        {"Make and remove devices", add_activate},
+        {"Make and remove devices", add_deactivate},
+        {"Make and remove devices", add_remove},
+        {"While a device is in use", add_snapshot},
+        {"While a device is in use", add_resize},
+        {"While a device is in use", add_release},
+        {"While a device is in use", add_hold},
+        {"Repair and finish", add_seal},
+        {"Repair and finish", add_recover},
+        {"Repair and finish", add_doctor},
         {"", add_help},
     };
     for (const auto& c : all) c.add(app, status)->group(c.group);

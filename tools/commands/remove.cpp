@@ -7,6 +7,7 @@
 #include "commands/deactivate.hpp"
 #include "commands/options.hpp"
 #include "commands/registry.hpp"
+#include "device/background.hpp"
 #include "device/layer.hpp"
 #include "dm/users.hpp"
 #include "io/text.hpp"
@@ -49,6 +50,7 @@ void run(const Options& o) {
                    escaped(dm::parameters(o.name)));
         return;
     }
+    const device::SealingTurn turn(o.name);
     dm::remove_unused(o.name);
     seal_all(live, layers, o.how);
 }

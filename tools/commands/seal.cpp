@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // dmchain seal: a plain qcow2 image of a layer that was active, or of all frozen layers of a device.
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -7,6 +8,7 @@
 #include "commands/options.hpp"
 #include "commands/print_json.hpp"
 #include "commands/registry.hpp"
+#include "device/background.hpp"
 #include "device/layer.hpp"
 #include "io/lasting.hpp"
 #include "io/text.hpp"
@@ -44,6 +46,15 @@ void say(const std::string& path, const qcow2::SealResult& r, bool dry_run) {
                    r.extended_l2 ? " with extended entries" : "");
 }
 
+// A name has no slash. If there is such a device it is meant, whatever lies in the current folder.
+bool is_device_name(const std::string& what) {
+    if (what.find('/') != std::string::npos) return false;
+    std::error_code none;
+    if (!std::filesystem::exists(what, none)) return true;
+    const std::vector<dm::Device> all = dm::list_if_any();
+    return std::any_of(all.begin(), all.end(), [&](const dm::Device& d) { return d.name == what; });
+}
+
 void run(const Options& o) {
     nlohmann::json layers = nlohmann::json::array();
     const auto report = [&](const std::string& path, const qcow2::SealResult& r) {
@@ -52,11 +63,8 @@ void run(const Options& o) {
         else
             say(path, r, o.how.dry_run);
     };
-    std::error_code none;
-    // A device's name has no slash. What is a file here is meant as one.
-    if (o.what.find('/') == std::string::npos && !std::filesystem::exists(o.what, none)) {
-        const device::Live live = device::look_at_writable(o.what);
-        for (const auto& layer : live.frozen()) report(layer.path, device::seal_frozen(live, layer, o.how));
+    if (is_device_name(o.what)) {
+        device::seal_all_frozen(o.what, o.how, report);
     } else if (const auto use = device::user_of(identity_of(o.what))) {
         if (use->layer.state == "active")
             throw failed("{}: is the active layer of the device {}: take a snapshot, or remove the device, first",

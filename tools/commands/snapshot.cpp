@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // dmchain snapshot: freezes the active layer of a device and goes on in a new one; then seals the frozen one.
-#include <fcntl.h>
 #include <sys/wait.h>
-#include <syslog.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -10,10 +8,12 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "commands/options.hpp"
 #include "commands/print_json.hpp"
 #include "commands/registry.hpp"
+#include "device/background.hpp"
 #include "device/layer.hpp"
 #include "io/lasting.hpp"
 #include "io/text.hpp"
@@ -68,9 +68,15 @@ public:
     Frozen(const Frozen&) = delete;
     Frozen& operator=(const Frozen&) = delete;
 
-    void thaw() {
+    // Returns what went wrong: the snapshot is there all the same.
+    std::optional<Error> thaw() {
         thawed_ = true;
-        hook("--thaw", o_.thaw, o_.name);
+        try {
+            hook("--thaw", o_.thaw, o_.name);
+        } catch (const Error& e) {
+            return e;
+        }
+        return std::nullopt;
     }
 
 private:
@@ -84,47 +90,6 @@ private:
     const Options& o_;
     bool thawed_ = false;
 };
-
-void seal_now(const std::string& name, std::uint16_t id, const device::SealHow& how) {
-    // The chain file must not need the frozen layer's log any more.
-    dm::message(name, "commit");
-    const device::Live live = device::look_at_writable(name);
-    for (const auto& layer : live.frozen())
-        if (layer.id == id) device::seal_frozen(live, layer, how);
-}
-
-// In a process of its own; what goes wrong is in the system's log, and 'dmchain seal NAME' finishes it.
-void seal_in_background(const std::string& name, std::uint16_t id, const device::SealHow& how) {
-    std::fflush(nullptr);
-    const pid_t child = ::fork();
-    if (child < 0) throw failed("{}: cannot start the process that seals the layer: finish with 'dmchain seal'", escaped(name));
-    if (child != 0) return;
-    ::setsid();
-    const int null = ::open("/dev/null", O_RDWR);
-    for (int fd = 0; fd < 3; fd++) ::dup2(null, fd);
-    try {
-        seal_now(name, id, how);
-    } catch (const std::exception& e) {
-        ::openlog("dmchain", LOG_PID, LOG_DAEMON);
-        ::syslog(LOG_ERR, "sealing after a snapshot of %s: %s: finish with 'dmchain seal'", escaped(name).c_str(), e.what());
-        ::_exit(1);
-    }
-    ::_exit(0);
-}
-
-// @layer: the new one; @active: the one that was active before, with the id @id.
-nlohmann::json facts(const Options& o, const std::string& layer, const std::string& active, std::uint16_t id) {
-    nlohmann::json j = {{"device", "/dev/mapper/" + o.name}, {"dry_run", o.how.dry_run}};
-    if (o.prepare) {
-        j["next_layer"] = layer;
-        return j;
-    }
-    j["active_layer"] = layer;
-    j["frozen_layer"] = active;
-    j["frozen_id"] = id;
-    j["sealing"] = !o.no_seal;
-    return j;
-}
 
 void run(const Options& o) {
     const device::Live live = device::look_at_writable(o.name);
@@ -157,10 +122,11 @@ void run(const Options& o) {
             fmt::print("{}\n", escaped(layer));
         return;
     }
+    std::optional<Error> thaw_failed;
     try {
         Frozen frozen(o);
         dm::message(o.name, "snapshot " + dm::message_word(layer));
-        frozen.thaw();
+        thaw_failed = frozen.thaw();
     } catch (...) {
         try {
             // What the device did not take over is of no use.
@@ -176,11 +142,11 @@ void run(const Options& o) {
                    !seals   ? ""
                    : o.wait ? " and will be sealed"
                             : " and is being sealed");
-    if (!seals) return;
-    if (o.wait)
-        seal_now(o.name, live.active()->id, o.how);
-    else
-        seal_in_background(o.name, live.active()->id, o.how);
+    if (seals && o.wait)
+        device::seal_all_frozen(o.name, o.how, [](const std::string&, const qcow2::SealResult&) {});
+    else if (seals)
+        device::seal_in_background(live, o.how);
+    if (thaw_failed) throw Error(thaw_failed->code(), fmt::format("{}: the snapshot is there", thaw_failed->what()));
 }
 
 }  // namespace
