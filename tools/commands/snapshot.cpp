@@ -91,6 +91,20 @@ private:
     bool thawed_ = false;
 };
 
+// @layer: the new one; @active: the one that was active before, with the id @id.
+nlohmann::json facts(const Options& o, const std::string& layer, const std::string& active, std::uint16_t id) {
+    nlohmann::json j = {{"device", "/dev/mapper/" + o.name}, {"dry_run", o.how.dry_run}};
+    if (o.prepare) {
+        j["next_layer"] = layer;
+        return j;
+    }
+    j["active_layer"] = layer;
+    j["frozen_layer"] = active;
+    j["frozen_id"] = id;
+    j["sealing"] = !o.no_seal;
+    return j;
+}
+
 void run(const Options& o) {
     const device::Live live = device::look_at_writable(o.name);
     // The new layer names it: it must have a name.
