@@ -160,8 +160,8 @@ struct chain_layer {
 	__u8 cluster_shift;	/* log2 bytes of the layer's own clusters, 9..21; 0 for raw */
 	__le16 owner;		/* id of the image whose data file this is, or CHAIN_NO_LAYER */
 	__le32 flags;		/* CHAIN_LAYER_* */
-	__le32 head_crc;	/* CRC-32C of the first 4096 bytes (or all, if fewer); see HAS_HEAD_CRC. Of
-				 * a sealed file: 0, or what tells a copy of it with the same size and time */
+	__le32 head_crc;	/* CRC-32C of the first 4096 bytes (or all, if fewer); see HAS_HEAD_CRC; of */
+				/* a sealed file: 0, or what tells a copy of it with the same size and time */
 	__le64 bytes;		/* size of the file or device */
 	__le64 inode;		/* identity of a file: inode number ... */
 	__le64 mtime_sec;	/* ... and time of its last change; 0 for a device */

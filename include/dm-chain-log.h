@@ -31,9 +31,10 @@
 #define CHAIN_LOG_MAX_UNITS	32	/* of a cluster */
 
 /*
- * Who may write the layer, in a sector of its own, so that a write of it is whole or not there. All zeroes: nobody
- * yet. Another machine than @machine refuses an OWNED layer; the same machine goes on with it, also after a
- * crash. A target that is removed, or suspended and told to, leaves it RELEASED: whoever comes next may have it.
+ * Who may write the layer, in a sector of its own, so that a write of it is whole or not there. All zeroes:
+ * nobody yet. Another machine than @machine refuses an OWNED layer; the same machine goes on with it, also
+ * after a crash. A target that is removed, or suspended and told to, leaves it RELEASED: whoever comes next
+ * may have it.
  */
 struct chain_log_owner {
 	__u8 magic[8];		/* CHAIN_LOG_OWNER_MAGIC */

@@ -476,8 +476,9 @@ static int check_position(struct chain_active *a, const char *path, char **error
 	}
 	if (chain_check_log_block(&a->geometry, b, log->sequence - 1, 0, &fault))
 		return 0;
-	DMERR("%s: at byte %llu: no block %llu of the log, from which the chain file goes on: the active layer is an older one, or was overwritten: recover the chain",
-	      path, log->next - CHAIN_LOG_BLOCK, log->sequence - 1);
+	DMERR("%s: at byte %llu: no block %llu of the log, where the chain file goes on", path,
+	      log->next - CHAIN_LOG_BLOCK, log->sequence - 1);
+	DMERR("%s: the active layer is an older one, or was overwritten: recover the chain", path);
 	*error = "The active layer has less than the chain file says";
 	return -ESTALE;
 }

@@ -206,7 +206,8 @@ int chain_file_changed(const struct chain_file *cf)
 		return -ENOMEM;
 	r = chain_read_exact(cf->opened.file, now, CHAIN_SUPER_COPIES * CHAIN_SUPER_BYTES, 0);
 	if (!r) {
-		copy = chain_check_supers(now, i_size_read(cf->opened.file->f_mapping->host), &fault);
+		copy = chain_check_supers(now, i_size_read(cf->opened.file->f_mapping->host),
+					  &fault);
 		r = copy < 0 || now[copy].generation != cf->super->generation;
 	}
 	kfree(now);

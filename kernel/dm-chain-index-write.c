@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Changing the index in memory, and packing what was changed for the chain file. Called by the
- * writer (dm-chain-write*.c) and by what stores the index (dm-chain-store.c); never on the hot path.
+ * writer (dm-chain-write*.c) and by what stores the index (dm-chain-store.c); not on the hot path.
  */
 
 #include <linux/bitmap.h>

@@ -22,7 +22,7 @@
 /* What to do about a layer that is not what it was. */
 #define REBUILD "rebuild the chain file"
 
-/* Alignment that direct I/O on @l->opened.file needs; none is known: that of the device it lies on. */
+/* Alignment that direct I/O on the file needs; none is known: that of the device it lies on. */
 static void chain_layer_dio(struct chain_layer_open *l)
 {
 	struct file *file = l->opened.file;
@@ -150,8 +150,8 @@ static int chain_layer_check_head(const struct chain_layer_open *l, const struct
 		return r;
 	}
 	if (crc != le32_to_cpu(rec->head_crc)) {
-		DMERR("layer %u (%s): first bytes are %08x, index has %08x: " REBUILD, l->id, path, crc,
-		       le32_to_cpu(rec->head_crc));
+		DMERR("layer %u (%s): first bytes are %08x, index has %08x: " REBUILD, l->id, path,
+		      crc, le32_to_cpu(rec->head_crc));
 		*error = "A layer was modified after the index was built";
 		return -ESTALE;
 	}

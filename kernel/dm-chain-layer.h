@@ -44,8 +44,8 @@ void chain_layers_close(struct chain_layers *ls, struct dm_target *ti);
 
 /*
  * Opens the file or device at @path for writing, as an active layer with @id. Fills in @rec, but
- * for the place of the path and its log. Context and errors as above. chain_layers_add() or chain_layer_drop()
- * follows.
+ * for the place of the path and its log. Context and errors as above. chain_layers_add() or
+ * chain_layer_drop() follows.
  */
 struct chain_layer_open *chain_layer_open_active(struct dm_target *ti, const char *path,
 						 unsigned int id, struct chain_layer *rec,
@@ -60,8 +60,8 @@ struct chain_layers_old {
 /*
  * The frozen layer @l at @path was sealed: exchanges its file for one that is open for reading
  * only, denies write access, and notes in @rec what it is now. @inflight: entered by whoever
- * may be using l->opened.file. Context: a kernel thread (the last close of the old file must not be put
- * off). Returns 0, or an error (logged); it may be tried again.
+ * may be using l->opened.file. Context: a kernel thread (the last close of the old file must not
+ * be put off). Returns 0, or an error (logged); it may be tried again.
  */
 int chain_layer_sealed(struct chain_layer_open *l, const char *path, struct chain_layer *rec,
 		       struct chain_inflight *inflight);

@@ -57,8 +57,9 @@ int chain_claim(struct chain_opened *o, struct dm_target *ti, enum chain_use use
 		const char *path, char **error);
 
 /*
- * The layer @o, which is claimed for writing, has the log @uuid (16 bytes). Refuses a device with the same log as another chain device's layer: the same data
- * by another name. Returns 0 or -EBUSY, with *@error set and logged.
+ * The layer @o, which is claimed for writing, has the log @uuid (16 bytes). Refuses a device with
+ * the same log as another chain device's layer: the same data by another name. Returns 0 or -EBUSY,
+ * with *@error set and logged.
  */
 int chain_claim_log(struct chain_opened *o, const u8 *uuid, const char *path, char **error);
 
@@ -78,11 +79,12 @@ struct chain_old {
 	struct file *file;
 	struct chain_shared *shared;
 };
+
 void chain_reopened(struct chain_opened *o, struct file *file, struct chain_old *old);
 void chain_put_old(struct chain_old *old);
 int chain_claim_sealed(struct chain_opened *o);
 
-/* Makes a file that is claimed for writing @bytes long. Context: the one thread that may grow it. */
+/* Makes a file that is claimed for writing @bytes long. By the one thread that may grow it. */
 int chain_truncate(struct chain_opened *o, u64 bytes);
 
 /* May be called again, and on what was never opened. */

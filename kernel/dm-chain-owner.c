@@ -98,7 +98,7 @@ int chain_owner_allows(struct chain_active *a, const char *path, char **error)
 	if (!a->known)
 		return -ENOMEM;
 	if (!memchr_inv(machine_id, 0, sizeof(machine_id))) {
-		DMERR("%s: this machine's id is not known: write that of /etc/machine-id to /sys/module/dm_chain/parameters/machine_id",
+		DMERR("%s: the module's parameter machine_id is not set: see /etc/machine-id",
 		      path);
 		*error = "The module's parameter machine_id is not set";
 		return -EINVAL;
@@ -112,7 +112,7 @@ int chain_owner_allows(struct chain_active *a, const char *path, char **error)
 	if (chain_log_owner_none(o))
 		return 0;
 	if (!chain_log_owner_sound(o)) {
-		DMERR("%s: what it says of its owner is damaged: dmchain activate --take-over takes it",
+		DMERR("%s: what it says of its owner is damaged: activate it with --take-over",
 		      path);
 		*error = "The owner of the active layer is damaged";
 		return -EUCLEAN;
@@ -121,8 +121,9 @@ int chain_owner_allows(struct chain_active *a, const char *path, char **error)
 	    !memcmp(o->machine, machine_id, sizeof(machine_id)))
 		return 0;
 	since = le64_to_cpu(o->time);
-	DMERR("%s: the machine %s (%*phN, boot %*phN) has it since %ptTs UTC, as the device %s: release it there; if that machine does not write it any more: dmchain activate --take-over",
-	      path, o->host, ID_BYTES, o->machine, ID_BYTES, o->boot, &since, o->device);
+	DMERR("%s: the machine %s (%*phN, boot %*phN) has it since %ptTs UTC, as %s", path, o->host,
+	      ID_BYTES, o->machine, ID_BYTES, o->boot, &since, o->device);
+	DMERR("%s: release it there, or, if it is not written there, take it over", path);
 	*error = "Another machine owns the active layer";
 	return -EBUSY;
 }

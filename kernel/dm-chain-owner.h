@@ -23,7 +23,7 @@ int chain_owner_allows(struct chain_active *a, const char *path, char **error);
  */
 int chain_owner_take(struct chain_active *a, const u8 *chain_uuid, struct dm_target *ti);
 
-/* Whoever comes next may have it. Nothing may be written to @a after this. Returns 0 or an error. */
+/* Whoever comes next may have it. Nothing is written after this. Returns 0 or an error. */
 int chain_owner_release(struct chain_active *a);
 
 /*

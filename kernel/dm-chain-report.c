@@ -49,7 +49,7 @@ static unsigned int depth_of(const struct chain *c)
 }
 
 static void emit_options(const struct chain_options *o, char *result, unsigned int maxlen,
-			       unsigned int *size)
+			 unsigned int *size)
 {
 	unsigned int sz = *size;
 	unsigned int n = 2 * (o->index_cache_given + o->replay_given + o->low_water_given) +
@@ -68,8 +68,8 @@ static void emit_options(const struct chain_options *o, char *result, unsigned i
 	*size = sz;
 }
 
-void chain_status(struct dm_target *ti, status_type_t type, unsigned int status_flags,
-			 char *result, unsigned int maxlen)
+void chain_status(struct dm_target *ti, status_type_t type, unsigned int status_flags, char *result,
+		  unsigned int maxlen)
 {
 	struct chain *c = ti->private;
 	const struct chain_geometry *g = &c->file.geometry;

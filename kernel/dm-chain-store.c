@@ -178,7 +178,8 @@ static void read_free_list(struct chain_store *s, struct chain_active *a)
 	s->list = le64_to_cpu(super->free_offset);
 	s->list_bytes = max_t(u32, roundup_pow_of_two(count * sizeof(*entry)), SECTOR_SIZE);
 	entry = kvmalloc_array(count, sizeof(*entry), GFP_KERNEL);
-	if (!entry || chain_read_exact(s->cf->opened.file, entry, count * sizeof(*entry), s->list) ||
+	if (!entry ||
+	    chain_read_exact(s->cf->opened.file, entry, count * sizeof(*entry), s->list) ||
 	    chain_crc32c_more(0, entry, count * sizeof(*entry)) != le32_to_cpu(super->free_crc)) {
 		DMWARN("%s: cannot read its free list: that room is not used again", s->cf->path);
 		goto out;

@@ -141,9 +141,8 @@ TEST_CASE("a limit of open files that is too low: the advice is a number that is
     for (int i = 2; i < 500; i++) folder.write(fmt::format("l{}.qcow2", i), over(fmt::format("l{}.qcow2", i - 1)));
     const auto limited = [&](int files) {
         // Even root must not be able to raise it.
-        return run(
-            fmt::format("ulimit -n {}; exec setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource {} check {}",
-                        files, dmchain(), folder / "l499.qcow2"));
+        return run(fmt::format("ulimit -n {}; exec setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource {} check {}",
+                               files, dmchain(), folder / "l499.qcow2"));
     };
     const Ran ran = limited(300);
     CAPTURE(ran.out);

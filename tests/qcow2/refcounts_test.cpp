@@ -110,7 +110,8 @@ TEST_CASE("refcounts: more than are needed waste space, and are no fault") {
           "leaked clusters: 2 (8 KiB), in use by their refcounts, but by nothing else; no data is in danger, "
           "\"qemu-img check -r leaks\" frees them\nx.qcow2: 1 layer checked, no faults\n");
     const Json j = Json::parse(must(dmchain() + " check --json " + folder / "x.qcow2"));
-    CHECK(j["leaks"] == Json::parse(fmt::format(R"([{{"path": "{}", "leaked_clusters": 2, "leaked_bytes": 8192}}])", folder / "x.qcow2")));
+    CHECK(j["leaks"] ==
+          Json::parse(fmt::format(R"([{{"path": "{}", "leaked_clusters": 2, "leaked_bytes": 8192}}])", folder / "x.qcow2")));
     // Beside a fault it would not be known whether they are.
     m.put64(m.l2_entry(0), m.data(0) + 512);
     ran = check(folder, m.bytes);

@@ -20,7 +20,7 @@ public:
     const File& file() const { return file_; }
     const chain_super& super() const { return super_; }                 // the copy that counts
     const std::vector<chain_layer>& layers() const { return layers_; }  // base first
-    std::string path(const chain_layer& layer) const;  // as it was when the index was built; see places.hpp
+    std::string path(const chain_layer& layer) const;                   // as it was when the index was built; see places.hpp
     // Its own absolute path when it was built, or "": not noted.
     std::string home() const;
     std::uint64_t super_at() const { return super_at_; }  // byte of the copy that counts

@@ -139,8 +139,9 @@ Places find_layers(const ChainFile& file, Which which) {
         const std::string path = choose(file, l, which);
         const Comparison c(l, path);
         if (c.what())
-            throw failed("{}: {} is {}, the chain file {} was built from {}: if the layer is right, rebuild the chain file with {}",
-                         escaped(path), c.what(), c.found(), escaped(file.file().path()), c.expected(), remedy(&file.super()));
+            throw failed(
+                "{}: {} is {}, the chain file {} was built from {}: if the layer is right, rebuild the chain file with {}",
+                escaped(path), c.what(), c.found(), escaped(file.file().path()), c.expected(), remedy(&file.super()));
         out.noted = out.noted && !c.is_copy() && path == file.path(l);
         out.paths.push_back(path);
     }

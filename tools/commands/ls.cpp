@@ -25,7 +25,8 @@ std::vector<DeviceRow> all() {
 }  // namespace
 
 CLI::App* add_ls(CLI::App& app, Exit&) {
-    auto report = std::make_shared<Report<DeviceRow>>(device_report("name,bytes,mode,layer_count,unsealed,open_count,active_layer"));
+    auto report =
+        std::make_shared<Report<DeviceRow>>(device_report("name,bytes,mode,layer_count,unsealed,open_count,active_layer"));
     CLI::App* c = app.add_subcommand("ls", "List the devices with a chain target");
     report->add_options(*c);
     c->callback([report] { report->print(all()); });

@@ -27,8 +27,9 @@ void run(const Options& o) {
 
 CLI::App* add_table(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
-    CLI::App* c = app.add_subcommand("table", "Print the table line of a chain file, for 'dmsetup create' (--readonly without "
-                                              "an active layer)");
+    CLI::App* c = app.add_subcommand("table",
+                                     "Print the table line of a chain file, for 'dmsetup create' (--readonly without "
+                                     "an active layer)");
     c->add_option("CHAIN", o->chain_file, "The chain file")->required();
     add_which_option(*c, o->start.which);
     add_table_options(*c, o->table);

@@ -21,8 +21,8 @@ void make_layer_on(const std::string& path, const Live& device, const std::strin
 
 // How layers are sealed.
 struct SealHow {
-    bool fill = false;                  // no extended L2 entries
-    std::vector<std::string> allow{};   // as in qcow2::ChainOptions
+    bool fill = false;                 // no extended L2 entries
+    std::vector<std::string> allow{};  // as in qcow2::ChainOptions
     bool assume_raw = false;
     bool take_over = false;  // also if another machine owns it
     bool dry_run = false;

@@ -18,9 +18,9 @@ struct Live {
     dm::OpenLayer chain;                // its chain file
     std::vector<dm::OpenLayer> layers;  // base first, data files behind their images
 
-    const dm::OpenLayer* active() const;         // nullptr: it can only be read
-    std::vector<dm::OpenLayer> frozen() const;   // that wait for sealing, base first
-    std::uint32_t cluster_bits() const;          // of its index
+    const dm::OpenLayer* active() const;        // nullptr: it can only be read
+    std::vector<dm::OpenLayer> frozen() const;  // that wait for sealing, base first
+    std::uint32_t cluster_bits() const;         // of its index
     std::uint32_t subblock_bits() const;
 };
 

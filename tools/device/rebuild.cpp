@@ -35,8 +35,8 @@ Rebuilt rebuild(const std::string& named, const RebuildOptions& o) {
     chain::require_closed_logs(chain);
     const qcow2::Log& log = *chain.top().image()->log();
     Rebuilt out;
-    out.path = o.path.empty() ? default_chain_file(top.path, device_of(chain.top().file(), log.cluster_bits()))
-                              : absolute_name(o.path);
+    out.path =
+        o.path.empty() ? default_chain_file(top.path, device_of(chain.top().file(), log.cluster_bits())) : absolute_name(o.path);
     out.active = chain.top().file().name();
     out.passed = top.passed;
     out.bytes = chain.virtual_size();

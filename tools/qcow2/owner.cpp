@@ -28,8 +28,8 @@ std::string hex(const unsigned char (&id)[16]) {
 
 std::string Owner::text() const {
     if (!sound) return "what it says of its owner is damaged";
-    return fmt::format("the machine {} ({}, boot {}) has it since {:%Y-%m-%dT%H:%M:%SZ}, as the device {}", escaped(host), machine,
-                       boot, fmt::gmtime(time), escaped(device));
+    return fmt::format("the machine {} ({}, boot {}) has it since {:%Y-%m-%dT%H:%M:%SZ}, as the device {}", escaped(host),
+                       machine, boot, fmt::gmtime(time), escaped(device));
 }
 
 std::optional<Owner> read_owner(const File& layer, std::uint32_t cluster_bits) {
