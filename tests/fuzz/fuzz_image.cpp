@@ -109,6 +109,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     ChainOptions options;
     options.assume_raw = choice & 2;
     if (choice & 4) options.snapshot = "1";
+    options.ignore_corrupt = choice & 8;
     for (auto* run : {use, check}) {
         try {
             run(path, options);

@@ -22,6 +22,9 @@ int main(int argc, char** argv) {
         {.cluster_bits = 9, .snapshot = true},
         {.cluster_bits = 12, .backing = "base.qcow2", .backing_format = "qcow2"},
         {.cluster_bits = 12, .backing = R"(json:{"driver":"qcow2","file":{"driver":"file","filename":"base.qcow2"}})"},
+        {.cluster_bits = 12,
+         .backing = R"(json:{"driver":"raw","offset":1536,"file":{"driver":"raw","size":51200,"file.filename":"data.raw"}})"},
+        {.cluster_bits = 12, .backing = R"(json:{"backing":null,"file":{"filename":"base.qcow2"}})"},
         {.cluster_bits = 12, .backing = "data.raw", .backing_format = "raw"},
     };
     try {

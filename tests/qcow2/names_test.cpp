@@ -282,6 +282,8 @@ TEST_CASE("names: the data file in a json: name counts, not that of the header")
         {json(R"("driver":"raw",)" + data + R"(,"data-file.filename":"other.data")"), "",
          "$N has the option 'data-file.filename', which is not supported"},
     });
+    check_names({{json(R"("driver":"qcow2",)" + data + R"(,"data-file.locking":"off")"), "",
+                  "$N names no data file, expected data-file.filename"}});
     // An image that has none.
     Maker top({.backing = json(R"("driver":"qcow2",)" + base + R"(,"data-file.filename":"other.data")"),
                .backing_format = "qcow2",

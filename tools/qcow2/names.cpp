@@ -76,9 +76,8 @@ public:
         std::optional<std::string> driver = take_string("driver");
         if (driver && declared && !declared->empty() && *driver != *declared)
             throw failed(
-                "{}: json: name {} says the driver {} for its backing file, and the image declares the format {}, expected both "
-                "to "
-                "say the same; choose one with \"qemu-img rebase -u\"",
+                "{}: json: name {} says the driver {} for its backing file, and the image declares the format {}, "
+                "expected both to say the same; choose one with \"qemu-img rebase -u\"",
                 image_, in_quotes(name_.substr(0, 200)), in_quotes(*driver), in_quotes(*declared));
         if (!driver && declared && !declared->empty()) driver = declared;
         if (driver) out.format = parse_format(image_, *driver);
@@ -92,6 +91,7 @@ public:
                 std::vector<Window> windows;
                 out.data_file = node("data-file.", windows);
                 if (!windows.empty()) throw wrong("gives a part of a file as the data file, which is not supported");
+                if (out.data_file->empty()) throw wrong("names no data file, expected data-file.filename");
             }
         }
         std::erase_if(out.windows, is_whole);
