@@ -107,7 +107,9 @@ chain::ChainFile open_for_device(const std::string& path, const StartOptions& op
         chain::require_ours(layer, options.take_over);
     }
     if (places.noted) return file;
-    require_unused(path);
+    if (const auto use = user_of(file.file().identity()))
+        throw failed("{}: was moved or copied, and the device {} uses it: remove that first", escaped(path),
+                     escaped(use->device.name));
     chain::note(file, places);
     return chain::ChainFile{File(path)};
 }
