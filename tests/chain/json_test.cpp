@@ -63,8 +63,9 @@ public:
 
     // An object whose keys begin with @prefix.
     void object(const Json& j, const std::string& prefix = "") {
-        for (const auto& [name, value] : j.items()) {
-            const std::string key = prefix + name;
+        for (const auto& item : j.items()) {
+            const std::string key = prefix + item.key();
+            const Json& value = item.value();
             CAPTURE(key);
             const auto k = keys_.find(key);
             REQUIRE(k != keys_.end());
@@ -75,8 +76,10 @@ public:
             for (const Json& element : value)
                 if (element.is_object()) object(element, key + "[].");
         }
-        for (const auto& [key, k] : keys_) {
-            if (k.optional || !key.starts_with(prefix) || key.find('[', prefix.size()) != std::string::npos) continue;
+        for (const auto& documented_key : keys_) {
+            const std::string& key = documented_key.first;
+            if (documented_key.second.optional || !key.starts_with(prefix)) continue;
+            if (key.find('[', prefix.size()) != std::string::npos) continue;
             CAPTURE(key);
             CHECK(j.contains(key.substr(prefix.size())));
         }
