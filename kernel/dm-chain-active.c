@@ -453,36 +453,6 @@ int chain_log_replay(struct chain_active *a, const char *path,
 
 /* ---- Opening and closing ---- */
 
-/*
- * The block before the place where the log goes on must be there: otherwise the chain file knows
- * more than the layer, which was overwritten, or is an older one of the same name.
- */
-static int check_position(struct chain_active *a, const char *path, char **error)
-{
-	const struct chain_log_position *log = &a->log;
-	struct chain_log_block *b = (void *)a->buffer;
-	struct chain_fault fault;
-	int r;
-
-	/* The first block of a segment follows one in another segment, or none. */
-	if (log->sequence <= 1 || log->next <= log->segment)
-		return 0;
-	r = chain_read_exact(a->layer->opened.file, b, sizeof(*b), log->next - CHAIN_LOG_BLOCK);
-	if (r) {
-		DMERR("%s: at byte %llu: cannot read the log: error %d", path,
-		      log->next - CHAIN_LOG_BLOCK, r);
-		*error = "Cannot read the log of the active layer";
-		return r;
-	}
-	if (chain_check_log_block(&a->geometry, b, log->sequence - 1, 0, &fault))
-		return 0;
-	DMERR("%s: at byte %llu: no block %llu of the log, where the chain file goes on", path,
-	      log->next - CHAIN_LOG_BLOCK, log->sequence - 1);
-	DMERR("%s: the active layer is an older one, or was overwritten: recover the chain", path);
-	*error = "The active layer has less than the chain file says";
-	return -ESTALE;
-}
-
 struct chain_active *chain_active_open(struct chain_layer_open *l, const char *path,
 				       unsigned int cluster_shift,
 				       const struct chain_log_position *at, u64 next, u64 clusters,
@@ -549,16 +519,6 @@ struct chain_active *chain_active_open(struct chain_layer_open *l, const char *p
 	a->epoch = a->log.epoch + 1;
 	a->end = round_down(l->bytes, 1ull << cluster_shift);
 	a->next = next ? next : a->log.segment + a->log.segment_bytes;
-	r = check_position(a, path, error);
-	if (r)
-		goto bad;
-	if (a->end < a->next || a->end < a->log.segment + a->log.segment_bytes) {
-		DMERR("%s: %llu bytes, the chain file counts on %llu: recover the chain", path,
-		      l->bytes, max(a->next, a->log.segment + a->log.segment_bytes));
-		*error = "The active layer is shorter than it was";
-		r = -ESTALE;
-		goto bad;
-	}
 	r = chain_claim_log(&l->opened, a->uuid, path, error);
 	if (r)
 		goto bad;
@@ -569,6 +529,42 @@ bad_read:
 bad:
 	chain_active_close(a);
 	return ERR_PTR(r);
+}
+
+/*
+ * The block before the place where the log goes on must be there: otherwise the chain file knows
+ * more than the layer, which was overwritten, or is an older one of the same name.
+ */
+int chain_active_check(struct chain_active *a, const char *path, char **error)
+{
+	const struct chain_log_position *log = &a->log;
+	struct chain_log_block *b = (void *)a->buffer;
+	struct chain_fault fault;
+	int r;
+
+	if (a->end < a->next || a->end < log->segment + log->segment_bytes) {
+		DMERR("%s: %llu bytes, the chain file counts on %llu: recover the chain", path,
+		      a->layer->bytes, max(a->next, log->segment + log->segment_bytes));
+		*error = "The active layer is shorter than it was";
+		return -ESTALE;
+	}
+	/* The first block of a segment follows one in another segment, or none. */
+	if (log->sequence <= 1 || log->next <= log->segment)
+		return 0;
+	r = chain_read_exact(a->layer->opened.file, b, sizeof(*b), log->next - CHAIN_LOG_BLOCK);
+	if (r) {
+		DMERR("%s: at byte %llu: cannot read the log: error %d", path,
+		      log->next - CHAIN_LOG_BLOCK, r);
+		*error = "Cannot read the log of the active layer";
+		return r;
+	}
+	if (chain_check_log_block(&a->geometry, b, log->sequence - 1, 0, &fault))
+		return 0;
+	DMERR("%s: at byte %llu: no block %llu of the log, where the chain file goes on", path,
+	      log->next - CHAIN_LOG_BLOCK, log->sequence - 1);
+	DMERR("%s: the active layer is an older one, or was overwritten: recover the chain", path);
+	*error = "The active layer has less than the chain file says";
+	return -ESTALE;
 }
 
 void chain_active_close(struct chain_active *a)

@@ -63,6 +63,11 @@ struct chain_active *chain_active_open(struct chain_layer_open *l, const char *p
 				       unsigned int cluster_shift,
 				       const struct chain_log_position *at, u64 next, u64 clusters,
 				       char **error);
+/*
+ * Whether the layer has all that the position says; after chain_owner_allows(), as another machine
+ * may have gone on with its log. Context: process, may sleep. 0 or -E*, with *@error set and logged.
+ */
+int chain_active_check(struct chain_active *a, const char *path, char **error);
 void chain_active_close(struct chain_active *a);
 
 /* ---- Room. Context: process, may sleep, no-I/O allocation scope. ---- */

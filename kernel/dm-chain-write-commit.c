@@ -102,13 +102,16 @@ static void write_back(struct chain_writer *w)
 }
 
 /*
- * Whether nobody else has taken, truncated or overwritten the active layer. Of a chain that another
- * machine has taken nothing is written any more, not even that it needs a check.
+ * Of a chain that another machine has taken nothing is written any more, not even that it needs a
+ * check.
  */
-static bool still_ours(struct chain_writer *w)
+bool chain_commit_ours(struct chain_writer *w)
 {
-	int r = chain_owner_verify(w->active, w->chain->file.path);
+	int r;
 
+	if (w->read_only)
+		return false;
+	r = chain_owner_verify(w->active, w->chain->file.path);
 	if (!r)
 		return true;
 	if (r == -EBUSY)
@@ -127,7 +130,7 @@ static int commit(struct chain_writer *w, struct txn *t, enum chain_log_type las
 	struct chain_active *a = w->active;
 	int r = -EIO;
 
-	if (!w->read_only && still_ours(w)) {
+	if (chain_commit_ours(w)) {
 		if (t->count || last)
 			r = chain_log_append(a, t->record, t->count, last, body, bytes);
 		else

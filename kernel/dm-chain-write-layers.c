@@ -88,6 +88,8 @@ int chain_new_layer_open(struct chain *c, const char *path, struct chain_new_lay
 		goto bad;
 	}
 	r = chain_owner_allows(n->active, path, error);
+	if (!r)
+		r = chain_active_check(n->active, path, error);
 	if (r)
 		goto bad;
 	return 0;

@@ -102,6 +102,9 @@ static void writer_worker(struct work_struct *work)
 		}
 		some |= !w->held && !bio_list_empty(&w->todo);
 		spin_unlock_irq(&w->lock);
+		/* A running commit looks by itself. */
+		if (some && !w->committing)
+			chain_commit_ours(w);
 		while (some && !w->held && !chain_txn_full(w) && (bio = bio_list_pop(&w->todo)))
 			start_bio(w, bio);
 		chain_commit_maybe(w);

@@ -92,7 +92,10 @@ int chain_writer_open(struct chain *c, const struct chain_write_options *o, char
 		r = -ESTALE;
 		goto bad;
 	}
+	/* First who has it: whoever it is has written to its log. */
 	r = chain_owner_allows(a, c->file.path, error);
+	if (!r)
+		r = chain_active_check(a, c->file.path, error);
 	if (r)
 		goto bad;
 	w->unit_shift = a->geometry.unit_shift;

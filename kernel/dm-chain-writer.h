@@ -197,6 +197,13 @@ static inline void chain_txn_wait(struct chain_writer *w, struct bio *bio)
 /* Starts a commit if somebody waits for it or it is time, and none is running. */
 void chain_commit_maybe(struct chain_writer *w);
 
+/*
+ * Whether nobody else has taken, truncated or overwritten the active layer; reads its heads, at most
+ * once a second. If somebody has, the chain is read-only from here on. Not beside a running commit,
+ * which does the same.
+ */
+bool chain_commit_ours(struct chain_writer *w);
+
 /* Takes note of the end of a commit. */
 void chain_commit_look(struct chain_writer *w);
 
