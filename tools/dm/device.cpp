@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
+#include <chrono>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -17,6 +18,7 @@
 #include <fstream>
 #include <memory>
 #include <sstream>
+#include <thread>
 
 #include "io/error.hpp"
 #include "io/machine.hpp"
@@ -241,11 +243,23 @@ Device find(const std::string& name) {
 }
 
 void message(const std::string& name, const std::string& text) {
-    const Task t = make_task(DM_DEVICE_TARGET_MSG, name);
-    if (!dm_task_set_sector(t.get(), 0) || !dm_task_set_message(t.get(), text.c_str()))
-        throw dm_failed(name, "prepare a message");
-    if (!dm_task_run(t.get()))
-        throw dm_failed(name, fmt::format("send the message \"{}\" (the kernel log has the reason)", escaped(text)).c_str());
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    for (bool was_suspended = true;;) {
+        const Task t = make_task(DM_DEVICE_TARGET_MSG, name);
+        if (!dm_task_set_sector(t.get(), 0) || !dm_task_set_message(t.get(), text.c_str()))
+            throw dm_failed(name, "prepare a message");
+        if (dm_task_run(t.get())) return;
+        const Error failure =
+            dm_failed(name, fmt::format("send the message \"{}\" (the kernel log has the reason)", escaped(text)).c_str());
+        // Suspended by somebody for a moment: it may be over when we look, so once more then.
+        if (dm_task_get_errno(t.get()) != EBUSY) throw failure;
+        const bool suspended = find(name).suspended;
+        if (!suspended && !was_suspended) throw failure;
+        if (std::chrono::steady_clock::now() >= end)
+            throw failed("{}: the device is suspended: resume it first (dmsetup resume {})", escaped(name), escaped(name));
+        was_suspended = suspended;
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
 }
 
 // The kernel takes a backslash before a blank or a backslash for that byte.

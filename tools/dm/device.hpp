@@ -76,7 +76,8 @@ void introduce_machine();
 void create(const std::string& name, std::uint64_t sectors, const std::string& parameters, bool read_only);
 // Throws failed() if it is in use, or no device of this tool.
 void remove(const std::string& name);
-// Sends @text, whose words are separated by blanks, to the target. Throws failed(); the reason is in the kernel's log.
+// Sends @text, whose words are separated by blanks, to the target; while somebody has the device suspended, waits for up to
+// 5 s. Throws failed(); the reason is in the kernel's log.
 void message(const std::string& name, const std::string& text);
 // A word of a message that is one whatever bytes it has.
 std::string message_word(const std::string& text);
