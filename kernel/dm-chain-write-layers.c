@@ -145,7 +145,7 @@ static int check_unused(struct chain *c, struct chain_active *a, const char *pat
 		      c->file.geometry.sectors);
 		return -EINVAL;
 	}
-	r = chain_read_exact(a->layer->opened.file, b, sizeof(*b), a->log.next);
+	r = chain_active_read(a, b, sizeof(*b), a->log.next);
 	if (r)
 		return r;
 	if (chain_check_log_block(&a->geometry, b, 1, 0, &fault) || fault.what) {
