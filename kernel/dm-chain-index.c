@@ -527,7 +527,8 @@ struct search {
 	sector_t sector;
 	unsigned int max;
 	struct chain_extent *out;
-	struct root_side *held;
+	u32 top; /* slot of the root that the sector lies below */
+	bool held;
 };
 
 /*
@@ -539,7 +540,7 @@ static int load_node(struct chain_index *ix, struct search *s, unsigned int leve
 {
 	u64 cluster = s->sector >> ix->cluster_sector_shift;
 	u64 first = cluster >> chain_level_shift(level + 1) << chain_level_shift(level + 1);
-	struct root_side *side = &ix->side[cluster >> (2 * CHAIN_FANOUT_SHIFT)];
+	struct root_side *side;
 	struct chain_node *n;
 	unsigned int now;
 	size_t bytes = 0;
@@ -551,6 +552,7 @@ static int load_node(struct chain_index *ix, struct search *s, unsigned int leve
 		return PTR_ERR(n);
 
 	mutex_lock(&ix->lock);
+	side = &ix->side[s->top]; /* only now: a disk that grows exchanges the array */
 	/* An upper bound: the array, and the auxiliary words with what kmalloc rounds up. */
 	chain_index_make_room(ix, level ? sizeof(struct middle) :
 					  (CHAIN_FANOUT + 2 * (size_t)le32_to_cpu(n->aux_words)) *
@@ -567,9 +569,9 @@ static int load_node(struct chain_index *ix, struct search *s, unsigned int leve
 	if (level) {
 		side->place = place;
 		side->children = 1;
-		s->held = side;
+		s->held = true;
 	} else {
-		struct middle *m = slot_ptr(ix->root[cluster >> (2 * CHAIN_FANOUT_SHIFT)]);
+		struct middle *m = slot_ptr(ix->root[s->top]);
 
 		m->place[slot - m->slot] = place;
 		side->children++;
@@ -586,8 +588,13 @@ out:
 int chain_index_find(struct chain_index *ix, sector_t sector, unsigned int max,
 		     struct chain_extent *out)
 {
-	struct search s = { .sector = sector, .max = max, .out = out };
 	u64 cluster = sector >> ix->cluster_sector_shift;
+	struct search s = {
+		.sector = sector,
+		.max = max,
+		.out = out,
+		.top = cluster >> (2 * CHAIN_FANOUT_SHIFT),
+	};
 	struct mutex *load = &ix->load[(cluster >> CHAIN_FANOUT_SHIFT) % LOAD_LOCKS];
 	int r;
 
@@ -610,7 +617,7 @@ int chain_index_find(struct chain_index *ix, sector_t sector, unsigned int max,
 	} while (!r);
 	if (s.held) {
 		mutex_lock(&ix->lock);
-		s.held->children--;
+		ix->side[s.top].children--;
 		mutex_unlock(&ix->lock);
 	}
 	mutex_unlock(load);
