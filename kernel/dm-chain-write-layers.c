@@ -126,6 +126,7 @@ void chain_new_layer_switch(struct chain_writer *w, struct chain_new_layer *n)
 	n->open = NULL;
 	w->unit_shift = w->active->geometry.unit_shift;
 	w->no_space = false;
+	w->grow_failed = false; /* that was the other one */
 	w->replay_from = 0;
 	chain_claim_frozen(&frozen->layer->opened);
 	chain_active_close(frozen);
@@ -309,8 +310,15 @@ int chain_writer_resize(struct chain *c, u64 sectors)
 	if (sectors == old)
 		return 0;
 	chain_writer_hold(w);
-	/* A record more may have to be noted below. */
-	r = chain_txn_full(w) ? chain_commit_held(w, false, 0, NULL, 0) : 0;
+	/*
+	 * A record more may have to be noted below. And what was packed, but has no room in the
+	 * chain file yet, is an index of the old size.
+	 */
+	r = chain_txn_full(w) || w->packed_waits ? chain_commit_held(w, false, 0, NULL, 0) : 0;
+	if (!r && w->packed_waits) {
+		r = w->store_error;
+		DMERR("%s: resize: the index cannot be written back: error %d", c->path, r);
+	}
 	if (!r)
 		r = chain_writer_extend(c, sectors);
 	if (!r && within) {
