@@ -34,6 +34,19 @@ bool chain_unit_fits(const struct chain *c, const struct chain_active *a, const 
 	return false;
 }
 
+/* Whoever uses the device was told its blocks, which stay as they are while it is there. */
+static bool blocks_fit(const struct chain *c, const struct chain_layer_open *l, const char *path)
+{
+	struct gendisk *disk = dm_disk(dm_table_get_md(c->ti->table));
+	unsigned int has = queue_logical_block_size(disk->queue);
+
+	if (!l->dev || bdev_logical_block_size(l->dev->bdev) <= has)
+		return true;
+	DMERR("%s: logical blocks of %u bytes, the device %s has %u", path,
+	      bdev_logical_block_size(l->dev->bdev), dm_table_device_name(c->ti->table), has);
+	return false;
+}
+
 void chain_new_layer_drop(struct chain *c, struct chain_new_layer *n)
 {
 	if (n->active)
@@ -79,6 +92,11 @@ int chain_new_layer_open(struct chain *c, const char *path, struct chain_new_lay
 		      bdev_logical_block_size(n->open->dev->bdev),
 		      1u << c->file.geometry.subblock_shift);
 		*error = "The new layer's device has larger blocks than the index's subblocks";
+		r = -EINVAL;
+		goto bad;
+	}
+	if (!blocks_fit(c, n->open, path)) {
+		*error = "The new layer's device has larger blocks than this device";
 		r = -EINVAL;
 		goto bad;
 	}
