@@ -219,12 +219,10 @@ int chain_active_flush(struct chain_active *a)
 	return vfs_fsync_range(a->layer->opened.file, 0, LLONG_MAX, 1);
 }
 
-/* One write with all before it, and itself, durable. */
-static int write_bdev(struct block_device *bdev, const void *buf, u32 bytes, u64 offset)
+/* One bio; @bytes: whole blocks of the device. */
+static int bdev_io(struct block_device *bdev, blk_opf_t opf, const void *buf, u32 bytes, u64 offset)
 {
-	struct bio *bio = bio_alloc(bdev, DIV_ROUND_UP(bytes, PAGE_SIZE),
-				    REQ_OP_WRITE | REQ_SYNC | REQ_META | REQ_PREFLUSH | REQ_FUA,
-				    GFP_NOIO);
+	struct bio *bio = bio_alloc(bdev, DIV_ROUND_UP(bytes, PAGE_SIZE), opf, GFP_NOIO);
 	u32 at, n;
 	int r;
 
@@ -245,28 +243,21 @@ int chain_active_write(struct chain_active *a, const void *buf, u32 bytes, u64 o
 {
 	int r;
 
-	if (a->layer->dev)
-		return write_bdev(a->layer->dev->bdev, buf, bytes, offset);
+	if (a->layer->dev) /* with all before it, and itself, durable */
+		return bdev_io(a->layer->dev->bdev,
+			       REQ_OP_WRITE | REQ_SYNC | REQ_META | REQ_PREFLUSH | REQ_FUA, buf,
+			       bytes, offset);
 	r = chain_write_exact(a->layer->opened.file, buf, bytes, offset);
 	if (!r)
 		r = vfs_fsync_range(a->layer->opened.file, offset, offset + bytes - 1, 1);
 	return r;
 }
 
-int chain_active_read(struct chain_active *a, void *buf, u64 offset)
+int chain_active_read(struct chain_active *a, void *buf, u32 bytes, u64 offset)
 {
-	struct bio_vec vec;
-	struct bio bio;
-	int r;
-
-	if (!a->layer->dev)
-		return chain_read_exact(a->layer->opened.file, buf, CHAIN_LOG_BLOCK, offset);
-	bio_init(&bio, a->layer->dev->bdev, &vec, 1, REQ_OP_READ | REQ_META);
-	bio.bi_iter.bi_sector = offset >> SECTOR_SHIFT;
-	__bio_add_page(&bio, virt_to_page(buf), CHAIN_LOG_BLOCK, offset_in_page(buf));
-	r = submit_bio_wait(&bio);
-	bio_uninit(&bio);
-	return r;
+	if (a->layer->dev)
+		return bdev_io(a->layer->dev->bdev, REQ_OP_READ | REQ_META, buf, bytes, offset);
+	return chain_read_exact(a->layer->opened.file, buf, bytes, offset);
 }
 
 static int write_blocks(struct chain_active *a, u32 blocks, u64 offset, bool first)
@@ -415,7 +406,7 @@ int chain_log_replay(struct chain_active *a, const char *path,
 			from = log->next;
 			seen = min_t(u64, CHAIN_LOG_BUFFER * CHAIN_LOG_BLOCK,
 				     log->segment + log->segment_bytes - from);
-			r = chain_read_exact(a->layer->opened.file, a->buffer, seen, from);
+			r = chain_active_read(a, a->buffer, seen, from);
 			if (r) {
 				DMERR("%s: at byte %llu: cannot read the log: error %d", path, from,
 				      r);
@@ -477,7 +468,7 @@ struct chain_active *chain_active_open(struct chain_layer_open *l, const char *p
 		goto bad;
 
 	*error = "Cannot read the active layer";
-	r = chain_read_exact(l->opened.file, a->buffer, 80, 0);
+	r = chain_active_read(a, a->buffer, CHAIN_LOG_BLOCK, 0);
 	if (r)
 		goto bad_read;
 	features = be64_to_cpup((__be64 *)(a->buffer + 72));
@@ -489,7 +480,7 @@ struct chain_active *chain_active_open(struct chain_layer_open *l, const char *p
 		goto bad;
 	}
 	head = (void *)a->buffer;
-	r = chain_read_exact(l->opened.file, head, sizeof(*head), 1ull << cluster_shift);
+	r = chain_active_read(a, head, sizeof(*head), 1ull << cluster_shift);
 	if (r)
 		goto bad_read;
 	if (!chain_check_log_head(head, cluster_shift, l->bytes, &fault)) {
@@ -551,7 +542,7 @@ int chain_active_check(struct chain_active *a, const char *path, char **error)
 	/* The first block of a segment follows one in another segment, or none. */
 	if (log->sequence <= 1 || log->next <= log->segment)
 		return 0;
-	r = chain_read_exact(a->layer->opened.file, b, sizeof(*b), log->next - CHAIN_LOG_BLOCK);
+	r = chain_active_read(a, b, sizeof(*b), log->next - CHAIN_LOG_BLOCK);
 	if (r) {
 		DMERR("%s: at byte %llu: cannot read the log: error %d", path,
 		      log->next - CHAIN_LOG_BLOCK, r);

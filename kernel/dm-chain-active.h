@@ -94,10 +94,11 @@ void chain_active_each_free(struct chain_active *a, void (*fn)(void *, u64 offse
 /* ---- The log ---- */
 
 /*
- * Reads a block (CHAIN_LOG_BLOCK bytes) at @offset into @buf, page-aligned and from kmalloc(); of a
- * device past the page cache. Returns 0 or an error.
+ * Reads @bytes at @offset, both multiples of CHAIN_LOG_BLOCK, into @buf, which is page-aligned; of
+ * a device past the page cache, which does not know of what was written since it was filled.
+ * Returns 0 or an error.
  */
-int chain_active_read(struct chain_active *a, void *buf, u64 offset);
+int chain_active_read(struct chain_active *a, void *buf, u32 bytes, u64 offset);
 /* Writes @bytes at @offset, and makes them, and all that was written before, durable. */
 int chain_active_write(struct chain_active *a, const void *buf, u32 bytes, u64 offset);
 

@@ -94,6 +94,7 @@ struct chain_index {
 
 	struct mutex lock; /* every change of the tree; taken inside a load lock */
 	u64 hand; /* the clock's: number of a leaf; under lock */
+	u64 stored; /* how often; under lock to change */
 	struct victims victims; /* of a reader that makes room; under lock */
 	struct victims shrunk; /* of the shrinker */
 	struct mutex load[LOAD_LOCKS]; /* by leaf: one reader of a node, the others wait */

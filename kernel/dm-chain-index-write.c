@@ -586,6 +586,7 @@ void chain_index_stored(struct chain_index *ix)
 	u32 top;
 
 	mutex_lock(&ix->lock);
+	WRITE_ONCE(ix->stored, ix->stored + 1);
 	bitmap_zero(ix->storing, leaves);
 	for_each_set_bit(top, ix->dirty_middle, ix->root_count) {
 		u64 first = (u64)top << CHAIN_FANOUT_SHIFT;

@@ -527,8 +527,23 @@ struct search {
 	sector_t sector;
 	unsigned int max;
 	struct chain_extent *out;
-	struct root_side *held;
+	u32 top; /* slot of the root that the sector lies below */
+	bool held;
+	u64 stored; /* ix->stored, before the place was looked up that is being read */
 };
+
+/*
+ * Whether what was read at @place is what the slot above @cluster means, or meant. A place is free
+ * when a store is over, and has another node at the end of the next one, which may well be the same
+ * slot's. Returns the slot, or NULL. Under index->lock.
+ */
+static u64 *still_there(struct chain_index *ix, struct search *s, unsigned int level, u64 place)
+{
+	unsigned int now;
+	u64 *slot = missing_slot(ix, s->sector >> ix->cluster_sector_shift, &now);
+
+	return slot && now == level && *slot == place && ix->stored - s->stored < 2 ? slot : NULL;
+}
 
 /*
  * Reads the node of @level above the sector, which the chain file has at @place, and hangs it in.
@@ -539,24 +554,26 @@ static int load_node(struct chain_index *ix, struct search *s, unsigned int leve
 {
 	u64 cluster = s->sector >> ix->cluster_sector_shift;
 	u64 first = cluster >> chain_level_shift(level + 1) << chain_level_shift(level + 1);
-	struct root_side *side = &ix->side[cluster >> (2 * CHAIN_FANOUT_SHIFT)];
+	struct root_side *side;
 	struct chain_node *n;
-	unsigned int now;
 	size_t bytes = 0;
 	u64 *slot, new;
 	int r = 0;
 
 	n = read_node(ix->cf, place, level, first);
-	if (IS_ERR(n))
-		return PTR_ERR(n);
-
 	mutex_lock(&ix->lock);
+	if (IS_ERR(n)) {
+		r = still_there(ix, s, level, place) ? PTR_ERR(n) : 0;
+		mutex_unlock(&ix->lock);
+		return r;
+	}
+	side = &ix->side[s->top]; /* only now: a disk that grows exchanges the array */
 	/* An upper bound: the array, and the auxiliary words with what kmalloc rounds up. */
 	chain_index_make_room(ix, level ? sizeof(struct middle) :
 					  (CHAIN_FANOUT + 2 * (size_t)le32_to_cpu(n->aux_words)) *
 						  sizeof(u64));
-	slot = missing_slot(ix, cluster, &now);
-	if (!slot || now != level || *slot != place)
+	slot = still_there(ix, s, level, place);
+	if (!slot)
 		goto out; /* somebody else was faster, or the node above is gone */
 	r = level ? unpack_middle(ix, n, &new, &bytes) : unpack_leaf(ix, n, &new, &bytes);
 	if (r)
@@ -567,9 +584,9 @@ static int load_node(struct chain_index *ix, struct search *s, unsigned int leve
 	if (level) {
 		side->place = place;
 		side->children = 1;
-		s->held = side;
+		s->held = true;
 	} else {
-		struct middle *m = slot_ptr(ix->root[cluster >> (2 * CHAIN_FANOUT_SHIFT)]);
+		struct middle *m = slot_ptr(ix->root[s->top]);
 
 		m->place[slot - m->slot] = place;
 		side->children++;
@@ -586,8 +603,13 @@ out:
 int chain_index_find(struct chain_index *ix, sector_t sector, unsigned int max,
 		     struct chain_extent *out)
 {
-	struct search s = { .sector = sector, .max = max, .out = out };
 	u64 cluster = sector >> ix->cluster_sector_shift;
+	struct search s = {
+		.sector = sector,
+		.max = max,
+		.out = out,
+		.top = cluster >> (2 * CHAIN_FANOUT_SHIFT),
+	};
 	struct mutex *load = &ix->load[(cluster >> CHAIN_FANOUT_SHIFT) % LOAD_LOCKS];
 	int r;
 
@@ -598,6 +620,7 @@ int chain_index_find(struct chain_index *ix, sector_t sector, unsigned int max,
 		unsigned int level;
 		u64 *slot, place = 0;
 
+		s.stored = smp_load_acquire(&ix->stored); /* before the slot */
 		rcu_read_lock();
 		slot = missing_slot(ix, cluster, &level);
 		if (slot)
@@ -610,7 +633,7 @@ int chain_index_find(struct chain_index *ix, sector_t sector, unsigned int max,
 	} while (!r);
 	if (s.held) {
 		mutex_lock(&ix->lock);
-		s.held->children--;
+		ix->side[s.top].children--;
 		mutex_unlock(&ix->lock);
 	}
 	mutex_unlock(load);

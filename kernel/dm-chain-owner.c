@@ -68,9 +68,9 @@ static u64 log_at(const struct chain_active *a)
 
 static int read_heads(struct chain_active *a, struct chain_heads *h)
 {
-	int r = chain_active_read(a, h->header, 0);
+	int r = chain_active_read(a, h->header, sizeof(h->header), 0);
 
-	return r ? r : chain_active_read(a, &h->log, log_at(a));
+	return r ? r : chain_active_read(a, &h->log, sizeof(h->log), log_at(a));
 }
 
 /* Writes the owner that stands in a->known. The rest of its block does not change. */

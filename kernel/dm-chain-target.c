@@ -363,7 +363,7 @@ static void chain_presuspend_undo(struct dm_target *ti)
 	struct chain *c = ti->private;
 
 	if (c->writer)
-		chain_writer_resume(c);
+		chain_writer_presuspend_undo(c);
 }
 
 /* All bios are done. From here on the chain file says all, and another table may take over. */

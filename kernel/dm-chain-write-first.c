@@ -184,7 +184,7 @@ enum started chain_write_piece(struct chain_writer *w, struct bio *bio, bool *al
 		if (r) {
 			chain_end_bio(bio, r);
 			*all = true;
-			return STARTED;
+			return WAITS; /* for nothing: it may be gone */
 		}
 	}
 	if (owned.bitmap & 1u << unit) {

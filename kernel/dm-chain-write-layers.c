@@ -34,6 +34,19 @@ bool chain_unit_fits(const struct chain *c, const struct chain_active *a, const 
 	return false;
 }
 
+/* Whoever uses the device was told its blocks, which stay as they are while it is there. */
+static bool blocks_fit(const struct chain *c, const struct chain_layer_open *l, const char *path)
+{
+	struct gendisk *disk = dm_disk(dm_table_get_md(c->ti->table));
+	unsigned int has = queue_logical_block_size(disk->queue);
+
+	if (!l->dev || bdev_logical_block_size(l->dev->bdev) <= has)
+		return true;
+	DMERR("%s: logical blocks of %u bytes, the device %s has %u", path,
+	      bdev_logical_block_size(l->dev->bdev), dm_table_device_name(c->ti->table), has);
+	return false;
+}
+
 void chain_new_layer_drop(struct chain *c, struct chain_new_layer *n)
 {
 	if (n->active)
@@ -79,6 +92,11 @@ int chain_new_layer_open(struct chain *c, const char *path, struct chain_new_lay
 		      bdev_logical_block_size(n->open->dev->bdev),
 		      1u << c->file.geometry.subblock_shift);
 		*error = "The new layer's device has larger blocks than the index's subblocks";
+		r = -EINVAL;
+		goto bad;
+	}
+	if (!blocks_fit(c, n->open, path)) {
+		*error = "The new layer's device has larger blocks than this device";
 		r = -EINVAL;
 		goto bad;
 	}
@@ -128,6 +146,7 @@ void chain_new_layer_switch(struct chain_writer *w, struct chain_new_layer *n)
 	n->open = NULL;
 	w->unit_shift = w->active->geometry.unit_shift;
 	w->no_space = false;
+	w->grow_failed = false; /* that was the other one */
 	w->replay_from = 0;
 	chain_claim_frozen(&frozen->layer->opened);
 	chain_active_close(frozen);
@@ -147,7 +166,7 @@ static int check_unused(struct chain *c, struct chain_active *a, const char *pat
 		      c->file.geometry.sectors);
 		return -EINVAL;
 	}
-	r = chain_read_exact(a->layer->opened.file, b, sizeof(*b), a->log.next);
+	r = chain_active_read(a, b, sizeof(*b), a->log.next);
 	if (r)
 		return r;
 	if (chain_check_log_block(&a->geometry, b, 1, 0, &fault) || fault.what) {
@@ -311,8 +330,15 @@ int chain_writer_resize(struct chain *c, u64 sectors)
 	if (sectors == old)
 		return 0;
 	chain_writer_hold(w);
-	/* A record more may have to be noted below. */
-	r = chain_txn_full(w) ? chain_commit_held(w, false, 0, NULL, 0) : 0;
+	/*
+	 * A record more may have to be noted below. And what was packed, but has no room in the
+	 * chain file yet, is an index of the old size.
+	 */
+	r = chain_txn_full(w) || w->packed_waits ? chain_commit_held(w, false, 0, NULL, 0) : 0;
+	if (!r && w->packed_waits) {
+		r = w->store_error;
+		DMERR("%s: resize: the index cannot be written back: error %d", c->path, r);
+	}
 	if (!r)
 		r = chain_writer_extend(c, sectors);
 	if (!r && within) {

@@ -194,6 +194,17 @@ void chain_writer_presuspend(struct chain *c, bool requeue)
 	chain_writer_kick(w);
 }
 
+void chain_writer_presuspend_undo(struct chain *c)
+{
+	struct chain_writer *w = c->writer;
+
+	/* A message may hold it just now, and releases it when it is done. */
+	WRITE_ONCE(w->requeue, false);
+	WRITE_ONCE(w->draining, false);
+	atomic_set(&w->retry, 1);
+	chain_writer_kick(w);
+}
+
 int chain_writer_stop(struct chain *c)
 {
 	struct chain_writer *w = c->writer;

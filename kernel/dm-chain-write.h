@@ -37,6 +37,8 @@ void chain_overwrite_queue(struct chain *c, struct bio *bio, const struct chain_
  * they fail.
  */
 void chain_writer_presuspend(struct chain *c, bool requeue);
+/* The suspend was given up. The writer may be held by a message, and stays so. */
+void chain_writer_presuspend_undo(struct chain *c);
 /* All bios are done: makes everything durable and writes the index back. Returns 0 or an error. */
 int chain_writer_stop(struct chain *c);
 void chain_writer_resume(struct chain *c);
