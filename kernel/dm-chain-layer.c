@@ -9,6 +9,7 @@
 
 #include <linux/blkdev.h>
 #include <linux/cred.h>
+#include <linux/dm-ioctl.h>
 #include <linux/file.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
@@ -282,6 +283,24 @@ void chain_layers_close(struct chain_layers *ls, struct dm_target *ti)
 	memset(ls, 0, sizeof(*ls));
 }
 
+/* CRC of the id of the LVM volume that the device is, as the chain file has it; 0: it is none. */
+static u32 chain_layer_volume(dev_t dev)
+{
+	/* "LVM-", then the ids of group and volume. What has more is one of LVM's own inner devices. */
+	const size_t prefix = 4, id = 32;
+	char uuid[DM_UUID_LEN] = "";
+	struct mapped_device *md = dm_get_md(dev);
+	int r;
+
+	if (!md)
+		return 0;
+	r = dm_copy_name_and_uuid(md, NULL, uuid);
+	dm_put(md);
+	if (r || strncmp(uuid, "LVM-", prefix) || strlen(uuid) != prefix + 2 * id)
+		return 0;
+	return chain_crc32c_more(0, uuid + prefix + id, id);
+}
+
 struct chain_layer_open *chain_layer_open_active(struct dm_target *ti, const char *path,
 						 unsigned int id, struct chain_layer *rec,
 						 char **error)
@@ -330,7 +349,9 @@ struct chain_layer_open *chain_layer_open_active(struct dm_target *ti, const cha
 	rec->owner = cpu_to_le16(CHAIN_NO_LAYER);
 	rec->flags = cpu_to_le32(CHAIN_LAYER_UNSEALED);
 	rec->bytes = cpu_to_le64(l->bytes);
-	if (!l->dev)
+	if (l->dev)
+		rec->volume = cpu_to_le32(chain_layer_volume(l->dev->bdev->bd_dev));
+	else
 		rec->inode = cpu_to_le64(inode->i_ino);
 	return l;
 

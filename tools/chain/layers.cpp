@@ -10,6 +10,7 @@
 
 #include "io/error.hpp"
 #include "io/lasting.hpp"
+#include "io/mapped_device.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::chain {
@@ -19,6 +20,12 @@ std::uint32_t head_crc(const File& file) {
     const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(head.size(), file.size()));
     file.read(head.data(), n, 0);
     return chain_crc32c_more(0, head.data(), n);
+}
+
+std::uint32_t volume_of(const Identity& who) {
+    const auto mapped = who.block_device ? mapped_device(who.special) : std::nullopt;
+    const std::string id = mapped ? mapped->volume() : std::string();
+    return id.empty() ? 0 : chain_crc32c_more(0, id.data(), id.size());
 }
 
 LayerTable::LayerTable(const qcow2::Chain& chain) {
@@ -53,6 +60,7 @@ void LayerTable::add(const File& file, const qcow2::Layer& layer, std::uint16_t 
         // A device has no time of modification: its first bytes stand for it.
         if (who.block_device) r.flags = htole32(CHAIN_LAYER_HAS_HEAD_CRC);
     }
+    r.volume = htole32(volume_of(who));
     if (!who.block_device) {
         r.inode = htole64(who.inode);
         r.mtime_sec = htole64(static_cast<std::uint64_t>(who.mtime_sec));

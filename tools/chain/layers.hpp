@@ -21,6 +21,9 @@ struct LayerIds {
 // CRC-32C of the first 4096 bytes of the file, or of all, if it has fewer: head_crc of a record.
 std::uint32_t head_crc(const File& file);
 
+// CRC-32C of the id of the LVM volume that it is: volume of a record; 0: it is none.
+std::uint32_t volume_of(const Identity& who);
+
 struct LayerTable {
     std::vector<chain_layer> records;
     std::string strings;

@@ -71,6 +71,7 @@ private:
     }
 
     void content(const chain_layer& l, const std::string& path) {
+        volume(l);
         differs("size", who_.bytes, chain_le64(l.bytes));
         if (!who_.block_device) {
             // Archives that keep whole seconds are common; and what they bring back may get its old inode again.
@@ -84,17 +85,24 @@ private:
             differs("checksum of its beginning", head_crc(File(path)), chain_le32(l.head_crc));
     }
 
+    // Two images of one size begin alike: what a volume begins with does not tell it from another.
+    void volume(const chain_layer& l) {
+        if (l.volume) differs("checksum of the id of its LVM volume", volume_of(who_), chain_le32(l.volume));
+    }
+
     // It grows while it is written, and may have been sealed since.
     void log(const chain_layer& l, const std::string& path) {
         const std::uint64_t was = id(l.log);
         copy_ = !who_.block_device && who_.inode != chain_le64(l.inode);
         if (!was || (!copy_ && !qcow2::is_in_use(File(path)))) {
             if (copy_) differs("inode", who_.inode, chain_le64(l.inode));
+            volume(l);
             return;
         }
         chain_log_head head;
         File(path).read_padded(&head, sizeof head, std::uint64_t{1} << l.cluster_shift);
         differs("id of its log", id(head.uuid), was);
+        copy_ = copy_ || (l.volume && volume_of(who_) != chain_le32(l.volume));
     }
 
     static std::uint64_t id(const unsigned char* bytes) {
@@ -160,6 +168,8 @@ void note(const ChainFile& file, const Places& places) {
             const Identity is = identity_of(places.paths[i]);
             r.inode = htole64(is.inode);
             r.mtime_nsec = htole32(is.mtime_nsec);
+        } else {
+            r.volume = htole32(volume_of(identity_of(places.paths[i])));
         }
         table.name(r, places.paths[i]);
     }

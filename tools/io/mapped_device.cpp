@@ -23,10 +23,15 @@ std::optional<std::string> line_of(const std::string& path) {
 
 }  // namespace
 
-std::string MappedDevice::volume_group() const {
-    constexpr std::size_t prefix = 4, id = 32;
-    return uuid.starts_with("LVM-") && uuid.size() == prefix + 2 * id ? uuid.substr(prefix, id) : std::string();
-}
+namespace {
+
+constexpr std::size_t prefix = 4, id = 32;  // characters
+bool is_volume(const std::string& uuid) { return uuid.starts_with("LVM-") && uuid.size() == prefix + 2 * id; }
+
+}  // namespace
+
+std::string MappedDevice::volume_group() const { return is_volume(uuid) ? uuid.substr(prefix, id) : std::string(); }
+std::string MappedDevice::volume() const { return is_volume(uuid) ? uuid.substr(prefix + id) : std::string(); }
 
 std::optional<MappedDevice> mapped_device(std::uint64_t number) {
     const std::string folder = fmt::format("{}/dev/block/{}:{}/dm", sysfs, major(number), minor(number));

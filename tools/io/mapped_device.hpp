@@ -15,6 +15,8 @@ struct MappedDevice {
     // The id of the LVM volume group, if this is one of its volumes ("LVM-", then the ids of group and volume, 32
     // characters each); otherwise "". LVM's own inner devices, whose uuid has a suffix, are none.
     std::string volume_group() const;
+    // The same of the volume itself. It outlives the volume's name.
+    std::string volume() const;
 };
 
 // Of the block device with this number (st_rdev); nothing if it is no device-mapper device.
