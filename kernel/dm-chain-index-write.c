@@ -270,7 +270,7 @@ static u64 joined(const struct chain_index *ix, const u64 *fine)
 static int change(struct chain_index *ix, u64 cluster, u64 entry, u32 per_unit, u32 mask, u32 first,
 		  u32 count, bool whole)
 {
-	u64 *leaf, *at, *fine, old, e;
+	u64 *leaf, *at, *fine, old, ahead, e;
 	u32 i;
 	int r;
 
@@ -293,8 +293,8 @@ static int change(struct chain_index *ix, u64 cluster, u64 entry, u32 per_unit, 
 		if (!(mask & 1u << (i / per_unit)))
 			continue;
 		e = fine[i];
-		WRITE_ONCE(fine[i], chain_entry_advance(
-					    entry, (u64)(i - first) << ix->subblock_sector_shift));
+		ahead = (u64)(i - first) << ix->subblock_sector_shift;
+		WRITE_ONCE(fine[i], chain_entry_advance(entry, ahead));
 		retire(ix, e);
 	}
 	if (chain_entry_kind(old) != CHAIN_FINE) {
