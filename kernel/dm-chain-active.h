@@ -65,7 +65,8 @@ struct chain_active *chain_active_open(struct chain_layer_open *l, const char *p
 				       char **error);
 /*
  * Whether the layer has all that the position says; after chain_owner_allows(), as another machine
- * may have gone on with its log. Context: process, may sleep. 0 or -E*, with *@error set and logged.
+ * may have gone on with its log. Context: process, may sleep. Returns 0, or an error, with *@error
+ * set and logged.
  */
 int chain_active_check(struct chain_active *a, const char *path, char **error);
 void chain_active_close(struct chain_active *a);

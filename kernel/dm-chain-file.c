@@ -214,8 +214,8 @@ int chain_file_changed(const struct chain_file *cf)
 	return r;
 }
 
-int chain_file_add_layer(struct chain_file *cf, const struct chain_layer *rec, const char *path,
-			 u64 **old)
+int chain_file_add_layer(struct chain_file *cf, const struct chain_layer *rec, u32 at,
+			 const char *path, u64 **old)
 {
 	u32 count = le32_to_cpu(cf->super->layer_count);
 	u32 strings = le32_to_cpu(cf->super->string_bytes);
@@ -240,10 +240,11 @@ int chain_file_add_layer(struct chain_file *cf, const struct chain_layer *rec, c
 	table = kvmalloc((count + 1) * sizeof(*table) + strings + n + 1, GFP_KERNEL);
 	if (!table)
 		return -ENOMEM;
-	memcpy(table, cf->layers, count * sizeof(*table));
-	table[count] = *rec;
-	table[count].path_offset = cpu_to_le32(strings);
-	table[count].path_bytes = cpu_to_le16(n);
+	memcpy(table, cf->layers, at * sizeof(*table));
+	memcpy(table + at + 1, cf->layers + at, (count - at) * sizeof(*table));
+	table[at] = *rec;
+	table[at].path_offset = cpu_to_le32(strings);
+	table[at].path_bytes = cpu_to_le16(n);
 	text = (char *)(table + count + 1);
 	memcpy(text, cf->strings, strings);
 	memcpy(text + strings, path, n + 1);
@@ -262,6 +263,44 @@ int chain_file_add_layer(struct chain_file *cf, const struct chain_layer *rec, c
 	 */
 	smp_store_release(&cf->geometry.ids, max(cf->geometry.ids, id + 1));
 	return 0;
+}
+
+int chain_file_name_layer(struct chain_file *cf, u32 at, const char *path)
+{
+	u32 count = le32_to_cpu(cf->super->layer_count);
+	u32 strings = le32_to_cpu(cf->super->string_bytes);
+	size_t n = strlen(path);
+	struct chain_layer *table;
+	char *text;
+
+	table = kvmalloc(count * sizeof(*table) + strings + n + 1, GFP_KERNEL);
+	if (!table)
+		return -ENOMEM;
+	memcpy(table, cf->layers, count * sizeof(*table));
+	table[at].path_offset = cpu_to_le32(strings);
+	table[at].path_bytes = cpu_to_le16(n);
+	text = (char *)(table + count);
+	memcpy(text, cf->strings, strings);
+	memcpy(text + strings, path, n + 1);
+	kvfree(cf->layers);
+	cf->layers = table;
+	cf->strings = text;
+	cf->super->string_bytes = cpu_to_le32(strings + n + 1);
+	return 0;
+}
+
+void chain_file_remove_layers(struct chain_file *cf, u32 first, u32 count)
+{
+	u32 all = le32_to_cpu(cf->super->layer_count),
+	    strings = le32_to_cpu(cf->super->string_bytes);
+	char *text = (char *)(cf->layers + all - count);
+
+	memmove(cf->layers + first, cf->layers + first + count,
+		(all - first - count) * sizeof(*cf->layers));
+	/* The strings follow the records. Those of what went stay until the file is rebuilt. */
+	memmove(text, cf->strings, strings);
+	cf->strings = text;
+	cf->super->layer_count = cpu_to_le32(all - count);
 }
 
 void chain_file_close(struct chain_file *cf)

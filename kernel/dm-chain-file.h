@@ -50,12 +50,16 @@ void chain_file_close(struct chain_file *cf);
 int chain_file_changed(const struct chain_file *cf);
 
 /*
- * Adds a layer on top: @rec (whose place of the path is filled in) and its absolute @path. Nobody
- * may look at the layer table meanwhile. The old arrays of the geometry go to @old, to be kvfree()d
- * when no reader can have them. Returns 0 or -ENOMEM.
+ * Adds a layer as record @at: @rec (whose place of the path is filled in) and its absolute @path.
+ * Nobody may look at the layer table while this runs. The old arrays of the geometry go to @old, to
+ * be kvfree()d when no reader can have them. Returns 0 or -ENOMEM.
  */
-int chain_file_add_layer(struct chain_file *cf, const struct chain_layer *rec, const char *path,
-			 u64 **old);
+int chain_file_add_layer(struct chain_file *cf, const struct chain_layer *rec, u32 at,
+			 const char *path, u64 **old);
+/* Record @at has the absolute @path from now on. As above. */
+int chain_file_name_layer(struct chain_file *cf, u32 at, const char *path);
+/* Takes @count records out, from @first on. Nobody may look at the layer table while this runs. */
+void chain_file_remove_layers(struct chain_file *cf, u32 first, u32 count);
 
 /*
  * Reads exactly @bytes at @offset. Context: process, may sleep; callers on the I/O path are in a

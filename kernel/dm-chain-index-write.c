@@ -263,15 +263,15 @@ static u64 joined(const struct chain_index *ix, const u64 *fine)
 	return fine[0];
 }
 
-int chain_index_set(struct chain_index *ix, u64 cluster, unsigned int layer,
-		    unsigned int unit_shift, u64 host, u32 mask)
+/*
+ * Of the @count subblocks of @cluster from @first on those whose unit is in @mask become @entry,
+ * which is that of subblock @first.
+ */
+static int change(struct chain_index *ix, u64 cluster, u64 entry, u32 per_unit, u32 mask, u32 first,
+		  u32 count, bool whole)
 {
-	u32 subs = subblocks(ix), i;
-	u32 per_unit = 1u << (unit_shift - SECTOR_SHIFT - ix->subblock_sector_shift);
-	u32 all = subs / per_unit == 32 ? ~0u : (1u << subs / per_unit) - 1;
-	u64 entry = host ? chain_entry(CHAIN_DATA, layer, host >> SECTOR_SHIFT) :
-			   chain_entry(CHAIN_ZERO, layer, 0);
-	u64 *leaf, *at, *fine, old, e;
+	u64 *leaf, *at, *fine, old, ahead, e;
+	u32 i;
 	int r;
 
 	r = lock_leaf(ix, cluster, &leaf);
@@ -279,7 +279,7 @@ int chain_index_set(struct chain_index *ix, u64 cluster, unsigned int layer,
 		return r;
 	at = &leaf[cluster & (CHAIN_FANOUT - 1)];
 	old = *at;
-	if (mask == all) {
+	if (whole) {
 		WRITE_ONCE(*at, entry);
 		retire(ix, old);
 		goto changed;
@@ -289,12 +289,12 @@ int chain_index_set(struct chain_index *ix, u64 cluster, unsigned int layer,
 		mutex_unlock(&ix->lock);
 		return -ENOMEM;
 	}
-	for (i = 0; i < subs; i++) {
+	for (i = first; i < first + count; i++) {
 		if (!(mask & 1u << (i / per_unit)))
 			continue;
 		e = fine[i];
-		WRITE_ONCE(fine[i],
-			   chain_entry_advance(entry, (u64)i << ix->subblock_sector_shift));
+		ahead = (u64)(i - first) << ix->subblock_sector_shift;
+		WRITE_ONCE(fine[i], chain_entry_advance(entry, ahead));
 		retire(ix, e);
 	}
 	if (chain_entry_kind(old) != CHAIN_FINE) {
@@ -315,6 +315,25 @@ changed:
 	set_bit(cluster >> (2 * CHAIN_FANOUT_SHIFT), ix->dirty_middle);
 	mutex_unlock(&ix->lock);
 	return 0;
+}
+
+int chain_index_set(struct chain_index *ix, u64 cluster, unsigned int layer,
+		    unsigned int unit_shift, u64 host, u32 mask)
+{
+	u32 subs = subblocks(ix);
+	u32 per_unit = 1u << (unit_shift - SECTOR_SHIFT - ix->subblock_sector_shift);
+	u32 all = subs / per_unit == 32 ? ~0u : (1u << subs / per_unit) - 1;
+	u64 entry = host ? chain_entry(CHAIN_DATA, layer, host >> SECTOR_SHIFT) :
+			   chain_entry(CHAIN_ZERO, layer, 0);
+
+	return change(ix, cluster, entry, per_unit, mask, 0, subs, mask == all);
+}
+
+int chain_index_put(struct chain_index *ix, u64 cluster, u32 first, u32 count, u64 entry)
+{
+	u32 subs = subblocks(ix);
+
+	return change(ix, cluster, entry, subs, 1, first, count, count == subs);
 }
 
 /* ---- A longer disk ---- */

@@ -153,6 +153,22 @@ bool chain_index_lookup(struct chain_index *ix, sector_t sector, unsigned int ma
 	return found;
 }
 
+bool chain_index_lookup_one(struct chain_index *ix, sector_t sector, unsigned int max,
+			    struct chain_extent *out)
+{
+	u32 within = sector & ((1u << ix->cluster_sector_shift) - 1);
+	u32 sub = 1u << ix->subblock_sector_shift;
+	bool found, fine;
+	u64 rest;
+
+	rcu_read_lock();
+	fine = chain_entry_kind(walk(ix, sector >> ix->cluster_sector_shift, &rest)) == CHAIN_FINE;
+	rest = fine ? sub - (within & (sub - 1)) : (rest << ix->cluster_sector_shift) - within;
+	found = chain_index_lookup(ix, sector, min_t(u64, rest, max), out);
+	rcu_read_unlock();
+	return found;
+}
+
 /* ---- Nodes in memory ---- */
 
 static size_t runs_bytes(u32 count)

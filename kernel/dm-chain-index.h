@@ -57,8 +57,15 @@ bool chain_index_lookup(struct chain_index *index, sector_t sector, unsigned int
 			struct chain_extent *out);
 
 /*
- * The same, but reads from the chain file what is missing. Context: process, may sleep; the caller
- * is in a no-I/O allocation scope. Returns 0, -EIO for a damaged or unreadable node, -ENOMEM.
+ * The same, but for one entry of the tree, which says all: zeroes of two layers are two answers.
+ */
+bool chain_index_lookup_one(struct chain_index *index, sector_t sector, unsigned int max,
+			    struct chain_extent *out);
+
+/*
+ * As chain_index_lookup(), but reads from the chain file what is missing. Context: process, may
+ * sleep; the caller is in a no-I/O allocation scope. Returns 0, -EIO for a damaged or unreadable
+ * node, -ENOMEM.
  */
 int chain_index_find(struct chain_index *index, sector_t sector, unsigned int max,
 		     struct chain_extent *out);
@@ -95,6 +102,12 @@ int chain_index_owned(struct chain_index *index, u64 cluster, unsigned int layer
  */
 int chain_index_set(struct chain_index *index, u64 cluster, unsigned int layer,
 		    unsigned int unit_shift, u64 host, u32 mask);
+
+/*
+ * States that the @count subblocks of @cluster from @first on are what @entry says, which is that
+ * of the first of them: DATA or ZERO. Context and result as above.
+ */
+int chain_index_put(struct chain_index *index, u64 cluster, u32 first, u32 count, u64 entry);
 
 /*
  * The disk is about to have @clusters, more than now: what is behind its end is HOLE. The caller

@@ -271,6 +271,15 @@ void chain_layer_drop(struct chain_layer_open *l, struct dm_target *ti)
 	kfree(l);
 }
 
+int chain_layer_take(struct chain_layers *ls, struct chain_layer_open **l)
+{
+	if (ls->count != 1)
+		return -EINVAL;
+	*l = ls->layer[0];
+	ls->count = 0;
+	return 0;
+}
+
 void chain_layers_close(struct chain_layers *ls, struct dm_target *ti)
 {
 	unsigned int i;
@@ -443,18 +452,13 @@ static int grow_array(void **at, unsigned int count, unsigned int room, size_t s
 	return 0;
 }
 
-int chain_layers_add(struct chain_layers *ls, struct chain_layer_open *l,
+int chain_layers_add(struct chain_layers *ls, struct chain_layer_open *l, unsigned int at,
 		     struct chain_layers_old *old)
 {
-	unsigned int ids = l->id + 256;
+	unsigned int ids = l->id + 256, room = max(ls->room, ls->count + 1);
+	struct chain_layer_open **layer;
 
 	memset(old, 0, sizeof(*old));
-	if (ls->count == ls->room) {
-		if (grow_array((void **)&ls->layer, ls->count, ls->room + 256, sizeof(*ls->layer),
-			       &old->array[0]))
-			return -ENOMEM;
-		ls->room += 256;
-	}
 	if (l->id >= ls->ids) {
 		if (grow_array((void **)&ls->by_id, ls->ids, ids, sizeof(*ls->by_id),
 			       &old->array[1]) ||
@@ -462,9 +466,43 @@ int chain_layers_add(struct chain_layers *ls, struct chain_layer_open *l,
 			return -ENOMEM; /* what is longer now is no harm */
 		ls->ids = ids;
 	}
-	ls->layer[ls->count] = l;
+	if (at < ls->count || ls->count == ls->room) {
+		room += ls->count == ls->room ? 255 : 0;
+		layer = kvcalloc(room, sizeof(*layer), GFP_KERNEL);
+		if (!layer)
+			return -ENOMEM;
+		memcpy(layer, ls->layer, at * sizeof(*layer));
+		layer[at] = l;
+		memcpy(layer + at + 1, ls->layer + at, (ls->count - at) * sizeof(*layer));
+		old->array[0] = ls->layer;
+		smp_store_release(&ls->layer, layer); /* readers follow it by address dependency */
+		ls->room = room;
+	} else {
+		ls->layer[at] = l;
+	}
 	smp_store_release(&ls->count, ls->count + 1); /* pairs with chain_iterate_devices() */
 	WRITE_ONCE(ls->by_id[l->id], l);
 	WRITE_ONCE(ls->bdev[l->id], l->dev ? l->dev->bdev : NULL);
+	return 0;
+}
+
+int chain_layers_remove(struct chain_layers *ls, unsigned int first, unsigned int count,
+			struct chain_layer_open ***old)
+{
+	unsigned int left = ls->count - count, i;
+	struct chain_layer_open **layer = kvcalloc(ls->room, sizeof(*layer), GFP_KERNEL);
+
+	if (!layer)
+		return -ENOMEM;
+	/* Whoever has read the count that it was finds layers up to that, some of them twice. */
+	for (i = 0; i < ls->count; i++)
+		layer[i] = ls->layer[i < first ? i : min(i + count, ls->count - 1)];
+	*old = ls->layer;
+	for (i = first; i < first + count; i++) {
+		WRITE_ONCE(ls->by_id[(*old)[i]->id], NULL);
+		WRITE_ONCE(ls->bdev[(*old)[i]->id], NULL);
+	}
+	smp_store_release(&ls->layer, layer); /* readers follow it by address dependency */
+	smp_store_release(&ls->count, left);
 	return 0;
 }

@@ -66,8 +66,22 @@ struct chain_layers_old {
 int chain_layer_sealed(struct chain_layer_open *l, const char *path, struct chain_layer *rec,
 		       struct chain_inflight *inflight);
 
-/* Adds @l on top; readers go on. Returns 0 or -ENOMEM, and then nothing is changed. */
-int chain_layers_add(struct chain_layers *ls, struct chain_layer_open *l,
+/*
+ * Adds @l as layer @at from the base; readers go on. Returns 0 or -ENOMEM, and then nothing is
+ * changed.
+ */
+int chain_layers_add(struct chain_layers *ls, struct chain_layer_open *l, unsigned int at,
 		     struct chain_layers_old *old);
+
+/*
+ * Takes @count layers out, from @first on; no entry of the index names them, and no bio that looked
+ * one up is under way. They stay open, in the array that goes to *@old: to be kvfree()d when no
+ * reader can have it. Returns 0 or -ENOMEM, and then nothing is changed.
+ */
+int chain_layers_remove(struct chain_layers *ls, unsigned int first, unsigned int count,
+			struct chain_layer_open ***old);
+
+/* Takes the only layer out of @ls: -EINVAL if there are more. */
+int chain_layer_take(struct chain_layers *ls, struct chain_layer_open **l);
 
 #endif /* DM_CHAIN_LAYER_H */

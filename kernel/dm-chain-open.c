@@ -262,6 +262,23 @@ int chain_claim_log(struct chain_opened *o, const u8 *uuid, const char *path, ch
 	return r;
 }
 
+int chain_leads_to(const struct chain_opened *o, const char *path)
+{
+	struct chain_opened at = {};
+	struct inode *inode;
+	int r = chain_open(&at, path);
+
+	if (r)
+		return r;
+	inode = file_inode(at.file);
+	if (o->inode)
+		r = d_real_inode(at.file->f_path.dentry) == o->inode;
+	else
+		r = S_ISBLK(inode->i_mode) && inode->i_rdev == o->dev;
+	chain_close(&at);
+	return r;
+}
+
 bool chain_claimed_twice(const struct chain_opened *o)
 {
 	struct chain_opened *has;

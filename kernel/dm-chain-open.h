@@ -63,6 +63,9 @@ int chain_claim(struct chain_opened *o, struct dm_target *ti, enum chain_use use
  */
 int chain_claim_log(struct chain_opened *o, const u8 *uuid, const char *path, char **error);
 
+/* Whether @path leads to what was claimed as @o. Context: process, may sleep. 1, 0, or an error. */
+int chain_leads_to(const struct chain_opened *o, const char *path);
+
 /* Whether another table of the same device has it for writing, too. */
 bool chain_claimed_twice(const struct chain_opened *o);
 

@@ -90,10 +90,13 @@ void chain_status(struct dm_target *ti, status_type_t type, unsigned int status_
 			DMEMIT("%u", w.active_id);
 		else
 			DMEMIT("-");
-		DMEMIT(" %s %s %llu/%llu %llu %llu %llu/%llu %llu %llu %llu %llu %llu", w.mode,
+		DMEMIT(" %s %s %llu/%llu %llu %llu %llu/%llu %llu %llu %llu %llu %llu %s", w.mode,
 		       w.needs_check ? "needs_check" : "-", stats.resident, stats.nodes,
 		       stats.bytes, stats.limit, stats.clusters, g->clusters, w.commits,
-		       w.log_bytes, stats.hits, stats.misses, chain_inflate_reads(c->inflate));
+		       w.log_bytes, stats.hits, stats.misses, chain_inflate_reads(c->inflate),
+		       c->writer ? w.exchange : "-");
+		if (c->writer && *w.exchange != '-')
+			DMEMIT(":%llu/%llu", w.exchanged, g->sectors);
 		mutex_unlock(&c->control);
 		break;
 	case STATUSTYPE_TABLE:

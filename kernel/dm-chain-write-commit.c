@@ -180,12 +180,17 @@ static void commit_timer_worker(struct work_struct *work)
 	chain_writer_kick(w);
 }
 
-/* Whether the index is to be written back with this commit. */
-static bool store_due(const struct chain_writer *w)
+bool chain_commit_index_full(const struct chain_writer *w)
 {
 	u64 limit = w->chain->options.index_cache / 4 / (CHAIN_FANOUT * sizeof(u64));
 
-	return chain_index_dirty(w->chain->index) > clamp_t(u64, limit, 4, DIRTY_LEAVES) ||
+	return chain_index_dirty(w->chain->index) > clamp_t(u64, limit, 4, DIRTY_LEAVES);
+}
+
+/* Whether the index is to be written back with this commit. */
+static bool store_due(const struct chain_writer *w)
+{
+	return chain_commit_index_full(w) ||
 	       (w->active->log_blocks - w->replay_from) * CHAIN_LOG_BLOCK > w->options.replay;
 }
 
@@ -217,6 +222,7 @@ void chain_commit_maybe(struct chain_writer *w)
 	if (!bio_list_empty(&t->waiters) || t->count > CHAIN_LOG_BATCH / 2 ||
 	    t->freed_count > CHAIN_LOG_BATCH / 2 ||
 	    (t->freed_count && !bio_list_empty(&w->stalled)) ||
+	    (w->background && chain_commit_index_full(w) && !w->packed_waits) ||
 	    (t->count && atomic_xchg(&w->commit_due, 0))) {
 		w->committing = true;
 		w->freeing = t->freed_count;

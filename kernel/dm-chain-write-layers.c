@@ -12,7 +12,7 @@
 
 /* ---- A new layer ---- */
 
-static void free_old(struct chain *c, struct chain_layers_old *old, u64 *bytes)
+void chain_layers_free_old(struct chain *c, struct chain_layers_old *old, u64 *bytes)
 {
 	unsigned int i;
 
@@ -123,13 +123,13 @@ int chain_new_layer_install(struct chain *c, struct chain_new_layer *n, const ch
 	u64 *bytes = NULL;
 	int r;
 
-	r = chain_layers_add(&c->layers, n->open, &old);
+	r = chain_layers_add(&c->layers, n->open, c->layers.count, &old);
 	if (!r) {
-		r = chain_file_add_layer(&c->file, &n->rec, path, &bytes);
+		r = chain_file_add_layer(&c->file, &n->rec, c->layers.count - 1, path, &bytes);
 		if (r)
 			c->layers.count--;
 	}
-	free_old(c, &old, bytes);
+	chain_layers_free_old(c, &old, bytes);
 	if (r)
 		return r;
 	c->file.super->next_id = cpu_to_le32(n->open->id + 1);
@@ -284,6 +284,43 @@ int chain_writer_sealed(struct chain *c, unsigned int id)
 	flush_work(&s.work);
 	destroy_work_on_stack(&s.work);
 	return s.result ? s.result : chain_writer_commit(c, true);
+}
+
+/* ---- Moved ---- */
+
+int chain_writer_moved(struct chain *c, unsigned int id, const char *path)
+{
+	struct chain_writer *w = c->writer;
+	unsigned int i;
+	int r;
+
+	for (i = 0; i < c->layers.count && c->layers.layer[i]->id != id; i++)
+		;
+	if (i == c->layers.count || path[0] != '/' || strlen(path) > CHAIN_MAX_PATH) {
+		DMERR("%s: moved %u %s: expected the id of a layer, and its absolute path", c->path,
+		      id, path);
+		return -EINVAL;
+	}
+	if (w->read_only)
+		return -EROFS;
+	r = chain_leads_to(&c->layers.layer[i]->opened, path);
+	if (r < 0) {
+		DMERR("%s: cannot open it: error %d", path, r);
+		return r;
+	}
+	if (!r) {
+		DMERR("%s: is not what the device has as layer %u", path, id);
+		return -ESTALE;
+	}
+	chain_writer_hold(w);
+	r = chain_file_name_layer(&c->file, i, path);
+	c->layers_changed |= !r;
+	if (!r)
+		r = chain_commit_held(w, true, 0, NULL, 0);
+	if (!r)
+		r = w->store_error;
+	chain_writer_release(w);
+	return r;
 }
 
 /* ---- Resize ---- */

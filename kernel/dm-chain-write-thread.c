@@ -117,6 +117,8 @@ static void writer_worker(struct work_struct *work)
 	spin_unlock_irq(&w->lock);
 	if (w->quiet)
 		wake_up(&w->wait);
+	else if (w->background && !w->committing)
+		queue_work(w->wq, w->background);
 }
 
 void chain_write_queue(struct chain *c, struct bio *bio)

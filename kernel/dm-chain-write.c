@@ -133,6 +133,8 @@ void chain_writer_close(struct chain *c)
 
 	if (!w)
 		return;
+	if (w->wq)
+		chain_exchange_close(w);
 	if (w->commit_wq) {
 		cancel_delayed_work_sync(&w->commit_timer);
 		cancel_delayed_work_sync(&w->retry_timer);
@@ -161,6 +163,7 @@ void chain_writer_stats(struct chain *c, struct chain_writer_stats *s)
 		s->mode = "released";
 	s->needs_check = w->read_only;
 	s->commits = w->commits;
+	chain_exchange_stats(w, s);
 	s->log_bytes = w->active->log_blocks * CHAIN_LOG_BLOCK;
 	s->active_id = w->active->layer->id;
 }

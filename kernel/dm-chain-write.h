@@ -54,7 +54,14 @@ int chain_writer_commit(struct chain *c, bool store);
 int chain_writer_snapshot(struct chain *c, const char *path);
 /* The frozen layer @id was sealed. */
 int chain_writer_sealed(struct chain *c, unsigned int id);
+/* The layer @id can be opened as @path from now on: noted in the chain file. */
+int chain_writer_moved(struct chain *c, unsigned int id, const char *path);
 int chain_writer_resize(struct chain *c, u64 sectors);
+/*
+ * The sealed layers @first to @last (ids) were merged into the file of which @path is the index: it
+ * takes their place, in the background.
+ */
+int chain_writer_replace(struct chain *c, unsigned int first, unsigned int last, const char *path);
 
 struct chain_writer_stats {
 	const char *mode; /* rw, out_of_space, ro */
@@ -62,6 +69,8 @@ struct chain_writer_stats {
 	u64 commits;
 	u64 log_bytes;
 	unsigned int active_id;
+	const char *exchange; /* -, checking, exchanging, landing, done, failed */
+	u64 exchanged; /* sectors of the disk, in this phase */
 };
 
 void chain_writer_stats(struct chain *c, struct chain_writer_stats *s);

@@ -10,6 +10,7 @@
  *   -thread  who runs all that, and holding it
  *   -place   overwrites of a layer in a file: only what they cannot do goes to the thread
  *   -layers  layers that come and go, a disk that grows
+ *   -exchange  merged layers: one takes the place of many
  *   -replay  the log, when the writer is opened
  *   (none)   opening, closing, what the target may ask
  */
@@ -117,6 +118,9 @@ struct chain_writer {
 	bool no_space;
 	bool low;
 	u64 commits;
+	struct work_struct *background; /* runs on wq whenever the writer is not held, or NULL */
+
+	struct chain_exchange *exchange; /* the last one; under chain->control */
 };
 
 /* Any context. */
@@ -198,11 +202,14 @@ static inline void chain_txn_wait(struct chain_writer *w, struct bio *bio)
 void chain_commit_maybe(struct chain_writer *w);
 
 /*
- * Whether nobody else has taken, truncated or overwritten the active layer; reads its heads, at most
- * once a second. If somebody has, the chain is read-only from here on. Not beside a running commit,
- * which does the same.
+ * Whether nobody else has taken, truncated or overwritten the active layer; reads its heads, at
+ * most once a second. If somebody has, the chain is read-only from here on. Not beside a running
+ * commit, which does the same.
  */
 bool chain_commit_ours(struct chain_writer *w);
+
+/* Whether so much of the index was changed that it has to be written back first. */
+bool chain_commit_index_full(const struct chain_writer *w);
 
 /* Takes note of the end of a commit. */
 void chain_commit_look(struct chain_writer *w);
@@ -299,6 +306,9 @@ void chain_new_layer_drop(struct chain *c, struct chain_new_layer *n);
  */
 int chain_new_layer_install(struct chain *c, struct chain_new_layer *n, const char *path);
 
+/* Frees what a change of the layer table replaced, when no reader has it any more. */
+void chain_layers_free_old(struct chain *c, struct chain_layers_old *old, u64 *bytes);
+
 /* From now on the writer writes to the active layer of @n, which was installed. */
 void chain_new_layer_switch(struct chain_writer *w, struct chain_new_layer *n);
 
@@ -307,6 +317,14 @@ void chain_new_layer_switch(struct chain_writer *w, struct chain_new_layer *n);
  * is noted.
  */
 int chain_writer_extend(struct chain *c, u64 sectors);
+
+/* ---- Exchange ---- */
+
+/*
+ * Ends it where it is, if one is running. Context: process, c->control is taken, or no bio is left.
+ */
+void chain_exchange_close(struct chain_writer *w);
+void chain_exchange_stats(const struct chain_writer *w, struct chain_writer_stats *s);
 
 /* ---- Replay ---- */
 

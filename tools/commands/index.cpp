@@ -45,6 +45,9 @@ CLI::App* add_index(CLI::App& app, Exit&) {
     add_image_options(*c, o->image);
     c->add_option("--chain", o->chain_file, "Where the chain file goes (default: beside IMAGE, with .chain for its ending)")
         ->type_name("FILE");
+    c->add_flag_callback(
+        "--alone", [o] { o->image.chain.depth = 1; },
+        "Leave out what IMAGE stands on: for a merged image that takes the place of others, see \"replace\" in docs/target.md");
     c->add_flag("--dry-run", o->dry_run, "Check IMAGE's chain and say what would be done");
     c->add_flag("--json", o->json, "Print JSON");
     c->callback([o] { run(*o); });

@@ -29,6 +29,7 @@ public:
     void open(const std::string& top, std::vector<std::unique_ptr<Layer>>& layers) {
         std::optional<File> next(top);
         std::string above;  // path of the image above
+        std::size_t depth = 0;
         top_ = top;
         policy_.own(top);
         for (const std::string& image : options_.beneath) {
@@ -64,7 +65,7 @@ public:
                     std::make_unique<Layer>(std::make_unique<Image>(std::move(*next), std::move(header), std::move(data_file),
                                                                     is_top ? options_.snapshot : std::nullopt, faults_)));
             next.reset();
-            if (!backing || name.alone) return;
+            if (!backing || name.alone || ++depth == options_.depth) return;
             name = parse_file_name(escaped(above), *backing, declared);
             name.path = absolute(folder, name.path);
             if (name.data_file) name.data_file = absolute(folder, *name.data_file);

@@ -63,6 +63,7 @@ struct ChainOptions {
     bool assume_raw = false;                // a backing file without declared format and magic is raw
     bool in_use = false;                    // layers that dm-chain has not sealed are read by their log, not refused
     bool ignore_corrupt = false;            // images that are marked corrupt are read, not refused
+    std::size_t depth = SIZE_MAX;           // images, from the top: those below are left out, as if they had nothing
     std::optional<std::string> snapshot{};  // id or name of an internal snapshot of the top image
     // Whether images that another process writes are read all the same, with a line in warnings(). Not set: they are
     // refused, and the command has no such option.
