@@ -21,6 +21,7 @@ void add_commands(CLI::App& app, Exit& status) {
         {"Make and remove devices", add_deactivate},
         {"Make and remove devices", add_remove},
         {"While a device is in use", add_snapshot},
+        {"While a device is in use", add_compact},
         {"While a device is in use", add_resize},
         {"While a device is in use", add_release},
         {"While a device is in use", add_hold},

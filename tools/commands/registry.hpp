@@ -25,6 +25,7 @@ CLI::App* add_release(CLI::App& app, Exit& status);
 CLI::App* add_remove(CLI::App& app, Exit& status);
 CLI::App* add_deactivate(CLI::App& app, Exit& status);
 CLI::App* add_snapshot(CLI::App& app, Exit& status);
+CLI::App* add_compact(CLI::App& app, Exit& status);
 CLI::App* add_seal(CLI::App& app, Exit& status);
 CLI::App* add_recover(CLI::App& app, Exit& status);
 CLI::App* add_resize(CLI::App& app, Exit& status);

@@ -384,7 +384,7 @@ Status status(const std::string& name) {
     pair(s.nodes_resident, s.nodes_total);
     words >> s.index_bytes >> s.index_limit;
     pair(s.clusters_allocated, s.clusters_total);
-    words >> s.commits >> s.log_bytes >> s.hits >> s.misses >> s.compressed_reads;
+    words >> s.commits >> s.log_bytes >> s.hits >> s.misses >> s.compressed_reads >> s.exchange;
     if (!words) throw failed("{}: the target's status is not what this tool knows: {}", escaped(name), escaped(l.parameters));
     return s;
 }

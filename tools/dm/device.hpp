@@ -43,6 +43,7 @@ struct Status {
     std::uint64_t clusters_allocated = 0, clusters_total = 0;
     std::uint64_t commits = 0, log_bytes = 0;
     std::uint64_t hits = 0, misses = 0, compressed_reads = 0;
+    std::string exchange;  // of merged layers: "-", or "exchanging:1024/4096" and the like
 };
 
 // A file or device that the target has open: a line of its answer to the message "layers" (docs/target.md).

@@ -59,7 +59,8 @@ namespace {
 void fill(Writable& to, const ActiveOptions& o) {
     const std::uint64_t cluster = std::uint64_t{1} << o.cluster_bits;
     const std::uint64_t segment =
-        std::max<std::uint64_t>({first_segment_bytes, 4 * cluster, std::uint64_t{CHAIN_LOG_MIN_SEGMENT}});
+        std::max<std::uint64_t>({first_segment_bytes, 4 * cluster, std::uint64_t{CHAIN_LOG_MIN_SEGMENT},
+                                 (o.log_bytes + cluster - 1) & ~(cluster - 1)});
     if (to.is_device() && to.size() < 2 * cluster + segment)
         throw failed("{}: the device has {} bytes, expected at least {} for an active layer", escaped(to.path()), to.size(),
                      2 * cluster + segment);
@@ -68,8 +69,10 @@ void fill(Writable& to, const ActiveOptions& o) {
     h.size = o.size;
     h.incompatible = incompatible_in_use;
     h.sealed_unit_bits = chain_unit_shift(o.cluster_bits, o.subblock_bits);
-    h.backing_name = o.backing_name;
-    h.backing_format = o.backing_format;
+    if (!o.backing_name.empty()) {
+        h.backing_name = o.backing_name;
+        h.backing_format = o.backing_format;
+    }
     const auto header = header_bytes(h, to.path());
     write_empty_log(to, o.cluster_bits, *h.sealed_unit_bits, o.size >> 9, segment);
     if (to.is_device()) {

@@ -18,8 +18,9 @@ struct ActiveOptions {
     std::uint64_t size;           // of the virtual disk, bytes, a multiple of 512
     std::uint32_t cluster_bits;   // of the chain's index, 12 to 21
     std::uint32_t subblock_bits;  // of the chain's index: no unit is smaller
-    std::string backing_name;     // as it is to stand in the header
+    std::string backing_name;     // as it is to stand in the header; "": none
     std::string backing_format = "qcow2";
+    std::uint64_t log_bytes = 0;  // of the log's first segment, at least
 };
 
 // Makes @path, which must not exist, or overwrites it if it is a block device. It is durable, name and all, when this

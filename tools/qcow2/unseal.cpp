@@ -7,13 +7,13 @@
 #include <cstring>
 #include <vector>
 
-#include "io/crc32c.hpp"
 #include "io/error.hpp"
 #include "io/text.hpp"
 #include "io/writable.hpp"
 #include "qcow2/active.hpp"
 #include "qcow2/header_bytes.hpp"
 #include "qcow2/image.hpp"
+#include "qcow2/log_writer.hpp"
 
 #include "dm-chain-log.h"
 
@@ -67,37 +67,6 @@ private:
     const Image& image_;
     const std::uint32_t bits_, unit_bits_;
     std::vector<chain_log_record> records_;  // in this machine's byte order until all() returns
-};
-
-// Appends blocks to a log that begins again.
-class LogWriter {
-public:
-    LogWriter(Writable& to, const LogId& id, std::uint64_t at) : to_(to), at_(at) { std::memcpy(salt_, id.data(), sizeof salt_); }
-
-    void add(chain_log_type type, const void* body, std::size_t bytes, std::uint16_t count) {
-        chain_log_block b{};
-        b.magic = htole32(CHAIN_LOG_BLOCK_MAGIC);
-        std::memcpy(b.salt, salt_, sizeof salt_);
-        b.sequence = htole64(sequence_++);
-        b.epoch = htole32(1);
-        b.type = static_cast<__u8>(type);
-        b.count = htole16(count);
-        if (bytes) std::memcpy(b.body, body, bytes);
-        b.crc = htole32(chain_crc32c_more(0, reinterpret_cast<const char*>(&b) + 8, CHAIN_LOG_BLOCK - 8));
-        to_.write(&b, sizeof b, at_);
-        at_ += CHAIN_LOG_BLOCK;
-    }
-    void go_on_at(std::uint64_t offset, std::uint64_t bytes) {
-        const chain_log_next next = {htole64(offset), htole64(bytes)};
-        add(CHAIN_LOG_NEXT, &next, sizeof next, 0);
-        at_ = offset;
-    }
-
-private:
-    Writable& to_;
-    std::uint64_t at_;
-    std::uint64_t sequence_ = 1;
-    __u8 salt_[8];
 };
 
 }  // namespace

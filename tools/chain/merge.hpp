@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Neighbouring layers of a chain as one file: what is visible of them, in the order of the disk. The new file is
+// written as an active layer is (data, then a log that says where), and sealed: until that is done no program takes it for
+// an image.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "qcow2/chain.hpp"
+
+namespace dmchain::chain {
+
+// What a merge has to do.
+struct MergeSize {
+    std::uint64_t clusters = 0;  // of 64 KiB, that the merged file defines: all, or in part
+    std::uint64_t bytes = 0;     // of data that are copied
+    // Bytes that the merged file takes: clusters that are stored, and tables; at the most.
+    std::uint64_t space = 0;
+};
+
+struct MergeTo {
+    std::string path;            // must not exist
+    std::string backing_name{};  // as it is to stand in the header; "": none
+    std::string backing_format = "qcow2";
+};
+
+// Throws failed() for layers that cannot be merged, and damaged() for what is wrong in them. @range: opened with
+// ChainOptions::depth, so that nothing below counts.
+void require_mergeable(const qcow2::Chain& range);
+MergeSize measure(const qcow2::Chain& range);
+// Makes the file, durable when this returns. @progress: bytes copied so far. On an error what there is of it is left, still
+// marked as in use.
+void merge(const qcow2::Chain& range, const MergeSize& size, const MergeTo& to,
+           const std::function<void(std::uint64_t)>& progress);
+
+}  // namespace dmchain::chain
