@@ -89,7 +89,7 @@ bench: module-for-uml
 
 .PHONY: demo
 demo:
-	@echo 'Packages and the test kernel: what is missing is downloaded and installed first (300 MB on a bare machine;' \
+	@echo 'Packages and the test kernel: what is missing is downloaded and installed first (about 210 MB on a bare machine;' \
 	    'not counted in the times below)'
 	@tests/vm/packages demo
 	@tests/demo/run $(IMAGE)

@@ -169,7 +169,7 @@ struct chain_layer {
 	__le32 path_offset;	/* in the string area of the layer table, bytes */
 	__le16 path_bytes;	/* without the NUL that follows it; an absolute path */
 	__le16 reserved0;
-	__le32 volume;		/* a device that is a volume of LVM: CRC-32C of the volume's id; otherwise 0 */
+	__le32 volume;		/* a volume of LVM: CRC-32C of its id; otherwise 0 */
 	__u8 log[8];		/* UNSEALED: first half of its log's uuid; 0: not noted */
 };
 CHAIN_STATIC_ASSERT(sizeof(struct chain_layer) == 64, "layer record");

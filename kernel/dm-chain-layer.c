@@ -295,7 +295,7 @@ void chain_layers_close(struct chain_layers *ls, struct dm_target *ti)
 /* CRC of the id of the LVM volume that the device is, as the chain file has it; 0: it is none. */
 static u32 chain_layer_volume(dev_t dev)
 {
-	/* "LVM-", then the ids of group and volume. What has more is one of LVM's own inner devices. */
+	/* "LVM-", then the ids of group and volume. More has only one of LVM's inner devices. */
 	const size_t prefix = 4, id = 32;
 	char uuid[DM_UUID_LEN] = "";
 	struct mapped_device *md = dm_get_md(dev);
