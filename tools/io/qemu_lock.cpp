@@ -183,13 +183,15 @@ std::string advice(const Holder& h) {
 
 std::optional<ImageConflict> lock_image(int fd, ImageUse use) {
     const auto end = std::chrono::steady_clock::now() + patience;
-    for (;;) {
+    for (int unseen = 0;;) {
         const std::optional<Conflict> conflict = try_lock(fd, use);
         if (!conflict) return std::nullopt;
         if (use != ImageUse::share) release(fd);  // before looking for the holder: it is not this file
         const Holder holder = holder_of(fd, *conflict);
+        // Nobody is to be seen also if it let go while we looked.
         const bool waits =
-            use != ImageUse::share && (holder.name == "dmchain" || (holder.name == keeper_process && use == ImageUse::write));
+            use != ImageUse::share && (holder.name == "dmchain" || (holder.name == keeper_process && use == ImageUse::write) ||
+                                       (!holder.pid && ++unseen < 5));
         if (!waits || std::chrono::steady_clock::now() >= end)
             return ImageConflict{found(conflict->byte, holder), advice(holder)};
         std::this_thread::sleep_for(pause);

@@ -58,9 +58,8 @@ namespace {
 
 void fill(Writable& to, const ActiveOptions& o) {
     const std::uint64_t cluster = std::uint64_t{1} << o.cluster_bits;
-    const std::uint64_t segment =
-        std::max<std::uint64_t>({first_segment_bytes, 4 * cluster, std::uint64_t{CHAIN_LOG_MIN_SEGMENT},
-                                 (o.log_bytes + cluster - 1) & ~(cluster - 1)});
+    const std::uint64_t segment = std::max<std::uint64_t>(
+        {first_segment_bytes, 4 * cluster, std::uint64_t{CHAIN_LOG_MIN_SEGMENT}, (o.log_bytes + cluster - 1) & ~(cluster - 1)});
     if (to.is_device() && to.size() < 2 * cluster + segment)
         throw failed("{}: the device has {} bytes, expected at least {} for an active layer", escaped(to.path()), to.size(),
                      2 * cluster + segment);
