@@ -3,12 +3,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <thread>
 
 #include "commands/options.hpp"
 #include "commands/print_json.hpp"
@@ -105,8 +107,38 @@ nlohmann::json facts(const Options& o, const std::string& layer, const std::stri
     return j;
 }
 
+// Whether somebody resizes the device now, or has since @before: the new size is the target's first, then the table's.
+bool is_resized(const dm::Status& before, const dm::Status& now) {
+    return now.sectors != before.sectors || now.clusters_total != before.clusters_total ||
+           now.clusters_total != (now.sectors + now.cluster_sectors - 1) / now.cluster_sectors;
+}
+
+// Takes the snapshot, onto the new @layer, which is there. False, if @again: the device has another size than when @live was
+// looked at, and the layer does not fit it. @thaw_failed: what went wrong after the snapshot was there.
+bool take(const Options& o, const device::Live& live, const std::string& layer, bool again, std::optional<Error>& thaw_failed) {
+    const bool file = !fs::is_block_file(layer);
+    try {
+        Frozen frozen(o);
+        dm::message(o.name, "snapshot " + dm::message_word(layer));
+        thaw_failed = frozen.thaw();
+        return true;
+    } catch (...) {
+        dm::Status now;
+        try {
+            now = dm::status(o.name);
+        } catch (const Error&) {  // is less to the point than what went wrong first
+        }
+        // What the device did not take over is of no use.
+        if (file && now.active == std::to_string(live.active()->id)) {
+            ::unlink(layer.c_str());
+            if (again && is_resized(live.status, now)) return false;
+        }
+        throw;
+    }
+}
+
 void run(const Options& o) {
-    const device::Live live = device::look_at_writable(o.name);
+    device::Live live = device::look_at_writable(o.name);
     // The new layer names it: it must have a name.
     const std::string active = device::name_of(*live.active(), o.name);
     if (!device::has_name(live.chain))
@@ -127,7 +159,6 @@ void run(const Options& o) {
                        seals ? "seal" : "freeze", escaped(active));
         return;
     }
-    const bool file = !fs::is_block_file(layer);
     device::make_layer_on(layer, live, active);
     if (o.prepare) {
         if (o.json)
@@ -137,17 +168,10 @@ void run(const Options& o) {
         return;
     }
     std::optional<Error> thaw_failed;
-    try {
-        Frozen frozen(o);
-        dm::message(o.name, "snapshot " + dm::message_word(layer));
-        thaw_failed = frozen.thaw();
-    } catch (...) {
-        try {
-            // What the device did not take over is of no use.
-            if (file && dm::status(o.name).active == std::to_string(live.active()->id)) ::unlink(layer.c_str());
-        } catch (const Error&) {  // is less to the point than what went wrong first
-        }
-        throw;
+    for (int tries = 0; !take(o, live, layer, tries < 10, thaw_failed); tries++) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        live = device::look_at_writable(o.name);
+        device::make_layer_on(layer, live, active);
     }
     if (o.json)
         print_json(facts(o, layer, active, live.active()->id));
