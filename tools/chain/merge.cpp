@@ -160,19 +160,22 @@ std::uint64_t log_bytes(std::uint64_t clusters) {
 }  // namespace
 
 void require_mergeable(const qcow2::Chain& range) {
-    const qcow2::Layer* below = nullptr;
-    for (const auto& l : range.layers()) {
+    for (const auto& l : range.layers())
         if (l->image() && l->image()->log())
             throw failed("{}: is not sealed: only sealed layers are merged", escaped(l->file().path()));
-        // What a shorter layer hides of those below, the merged one would not.
+    if (range.unit() < cluster_bytes / CHAIN_LOG_MAX_UNITS)
+        throw failed("{}: some layer from here down has clusters of {} bytes, expected at least {}: it cannot be merged",
+                     escaped(range.top().file().path()), range.unit(), cluster_bytes / CHAIN_LOG_MAX_UNITS);
+}
+
+void require_not_shrunk(const qcow2::Chain& range_and_below) {
+    const qcow2::Layer* below = nullptr;
+    for (const auto& l : range_and_below.layers()) {
         if (below && l->virtual_size() < below->virtual_size())
             throw failed("{}: has {} bytes of disk, the layer below it {}: layers of a disk that shrank cannot be merged",
                          escaped(l->file().path()), l->virtual_size(), below->virtual_size());
         below = l.get();
     }
-    if (range.unit() < cluster_bytes / CHAIN_LOG_MAX_UNITS)
-        throw failed("{}: some layer from here down has clusters of {} bytes, expected at least {}: it cannot be merged",
-                     escaped(range.top().file().path()), range.unit(), cluster_bytes / CHAIN_LOG_MAX_UNITS);
 }
 
 MergeSize measure(const qcow2::Chain& range) {

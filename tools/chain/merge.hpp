@@ -29,6 +29,9 @@ struct MergeTo {
 // Throws failed() for layers that cannot be merged, and damaged() for what is wrong in them. @range: opened with
 // ChainOptions::depth, so that nothing below counts.
 void require_mergeable(const qcow2::Chain& range);
+// The same for layers of which one is smaller than the one below it, @range's own below included: what it hides of that the
+// merged one would not.
+void require_not_shrunk(const qcow2::Chain& range_and_below);
 MergeSize measure(const qcow2::Chain& range);
 // Makes the file, durable when this returns. @progress: bytes copied so far. On an error what there is of it is left, still
 // marked as in use.

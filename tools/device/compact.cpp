@@ -129,7 +129,7 @@ qcow2::Chain open_range(const std::vector<std::string>& paths) {
     qcow2::ChainOptions o;
     o.depth = paths.size();
     // The device has them: they are trusted already.
-    for (const std::string& p : paths) o.allow.push_back(fs::path(p).parent_path());
+    for (const std::string& p : paths) o.allow.push_back(fs::is_block_file(p) ? p : fs::path(p).parent_path().string());
     qcow2::Chain range(paths.back(), o);
     for (std::size_t i = 0; i < range.layers().size(); i++) {
         const File& file = range.layers()[i]->file();
@@ -355,6 +355,9 @@ CompactPlan plan_compact(const Live& device, const Range& range) {
     if (!chain.layers().front()->image())
         throw failed("{}: is a raw image: layers are not merged into that; begin the range above it", escaped(paths.front()));
     chain::require_mergeable(chain);
+    std::vector<std::string> with_below = paths;
+    if (range.first) with_below.insert(with_below.begin(), name_of(images[range.first - 1], device.name));
+    chain::require_not_shrunk(open_range(with_below));
     std::error_code none;
     if (fs::exists(merging_name(plan.path), none))
         throw failed("{}: exists, and no merge left it: move it out of the way", escaped(merging_name(plan.path)));

@@ -21,10 +21,6 @@ std::optional<std::string> line_of(const std::string& path) {
     return line;
 }
 
-}  // namespace
-
-namespace {
-
 constexpr std::size_t prefix = 4, id = 32;  // characters
 bool is_volume(const std::string& uuid) { return uuid.starts_with("LVM-") && uuid.size() == prefix + 2 * id; }
 
