@@ -214,15 +214,42 @@ int chain_file_changed(const struct chain_file *cf)
 	return r;
 }
 
-int chain_file_add_layer(struct chain_file *cf, const struct chain_layer *rec, u32 at,
-			 const char *path, u64 **old)
+/* A layer table in which record @at, which is @insert unless that is NULL, has the @path. */
+static int copy_table(struct chain_file *cf, u32 at, const struct chain_layer *insert,
+		      const char *path)
 {
 	u32 count = le32_to_cpu(cf->super->layer_count);
 	u32 strings = le32_to_cpu(cf->super->string_bytes);
-	unsigned int id = le16_to_cpu(rec->id);
+	u32 more = insert ? 1 : 0;
 	size_t n = strlen(path);
 	struct chain_layer *table;
 	char *text;
+
+	table = kvmalloc((count + more) * sizeof(*table) + strings + n + 1, GFP_KERNEL);
+	if (!table)
+		return -ENOMEM;
+	memcpy(table, cf->layers, at * sizeof(*table));
+	memcpy(table + at + more, cf->layers + at, (count - at) * sizeof(*table));
+	if (insert)
+		table[at] = *insert;
+	table[at].path_offset = cpu_to_le32(strings);
+	table[at].path_bytes = cpu_to_le16(n);
+	text = (char *)(table + count + more);
+	memcpy(text, cf->strings, strings);
+	memcpy(text + strings, path, n + 1);
+	kvfree(cf->layers);
+	cf->layers = table;
+	cf->strings = text;
+	cf->super->layer_count = cpu_to_le32(count + more);
+	cf->super->string_bytes = cpu_to_le32(strings + n + 1);
+	return 0;
+}
+
+int chain_file_add_layer(struct chain_file *cf, const struct chain_layer *rec, u32 at,
+			 const char *path, u64 **old)
+{
+	unsigned int id = le16_to_cpu(rec->id);
+	int r;
 
 	*old = NULL;
 	if (id >= cf->room) {
@@ -237,23 +264,9 @@ int chain_file_add_layer(struct chain_file *cf, const struct chain_layer *rec, u
 		cf->room = room;
 		WRITE_ONCE(cf->geometry.layer_bytes, bytes);
 	}
-	table = kvmalloc((count + 1) * sizeof(*table) + strings + n + 1, GFP_KERNEL);
-	if (!table)
-		return -ENOMEM;
-	memcpy(table, cf->layers, at * sizeof(*table));
-	memcpy(table + at + 1, cf->layers + at, (count - at) * sizeof(*table));
-	table[at] = *rec;
-	table[at].path_offset = cpu_to_le32(strings);
-	table[at].path_bytes = cpu_to_le16(n);
-	text = (char *)(table + count + 1);
-	memcpy(text, cf->strings, strings);
-	memcpy(text + strings, path, n + 1);
-	kvfree(cf->layers);
-	cf->layers = table;
-	cf->strings = text;
-	cf->super->layer_count = cpu_to_le32(count + 1);
-	cf->super->string_bytes = cpu_to_le32(strings + n + 1);
-
+	r = copy_table(cf, at, rec, path);
+	if (r)
+		return r;
 	cf->layer_bytes[id] = le64_to_cpu(rec->bytes);
 	if (le32_to_cpu(rec->flags) & CHAIN_LAYER_UNSEALED)
 		cf->layer_bytes[id] = CHAIN_MAX_POS << SECTOR_SHIFT;
@@ -267,26 +280,7 @@ int chain_file_add_layer(struct chain_file *cf, const struct chain_layer *rec, u
 
 int chain_file_name_layer(struct chain_file *cf, u32 at, const char *path)
 {
-	u32 count = le32_to_cpu(cf->super->layer_count);
-	u32 strings = le32_to_cpu(cf->super->string_bytes);
-	size_t n = strlen(path);
-	struct chain_layer *table;
-	char *text;
-
-	table = kvmalloc(count * sizeof(*table) + strings + n + 1, GFP_KERNEL);
-	if (!table)
-		return -ENOMEM;
-	memcpy(table, cf->layers, count * sizeof(*table));
-	table[at].path_offset = cpu_to_le32(strings);
-	table[at].path_bytes = cpu_to_le16(n);
-	text = (char *)(table + count);
-	memcpy(text, cf->strings, strings);
-	memcpy(text + strings, path, n + 1);
-	kvfree(cf->layers);
-	cf->layers = table;
-	cf->strings = text;
-	cf->super->string_bytes = cpu_to_le32(strings + n + 1);
-	return 0;
+	return copy_table(cf, at, NULL, path);
 }
 
 void chain_file_remove_layers(struct chain_file *cf, u32 first, u32 count)

@@ -33,6 +33,16 @@ struct chain_layers {
 	struct chain_layer_open **layer; /* count, in the order of the chain */
 };
 
+/* The place of layer @id from the base; ls->count: there is none. */
+static inline unsigned int chain_layers_place(const struct chain_layers *ls, unsigned int id)
+{
+	unsigned int i;
+
+	for (i = 0; i < ls->count && ls->layer[i]->id != id; i++)
+		;
+	return i;
+}
+
 /*
  * Opens every layer of @cf: compares size and identity with what the index was built from, and
  * denies write access to files (ETXTBSY for others) until chain_layers_close(). Context: process,

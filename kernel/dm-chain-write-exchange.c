@@ -200,15 +200,6 @@ static void exchange_worker(struct work_struct *work)
 
 /* ---- The end ---- */
 
-static unsigned int place_of(const struct chain *c, unsigned int id)
-{
-	unsigned int i;
-
-	for (i = 0; i < c->layers.count && c->layers.layer[i]->id != id; i++)
-		;
-	return i;
-}
-
 /* Takes the old layers out. c->control is taken, the writer is held. */
 static int land(struct chain_exchange *x, struct chain_layer_open ***old, unsigned int *from,
 		unsigned int *count)
@@ -217,8 +208,8 @@ static int land(struct chain_exchange *x, struct chain_layer_open ***old, unsign
 	struct chain_writer *w = c->writer;
 	int r;
 
-	*from = place_of(c, x->first);
-	*count = place_of(c, x->merged) - *from;
+	*from = chain_layers_place(&c->layers, x->first);
+	*count = chain_layers_place(&c->layers, x->merged) - *from;
 	r = w->packed_waits ? w->store_error : chain_commit_held(w, true, 0, NULL, 0);
 	if (!r)
 		r = w->store_error;
@@ -276,7 +267,8 @@ again:
 static int mark_old(struct chain_exchange *x)
 {
 	struct chain *c = x->chain;
-	unsigned int from = place_of(c, x->first), to = place_of(c, x->last), i;
+	unsigned int from = chain_layers_place(&c->layers, x->first);
+	unsigned int to = chain_layers_place(&c->layers, x->last), i;
 
 	if (from >= c->layers.count || to >= c->layers.count || to < from) {
 		DMERR("%s: replace %u %u: expected two layers of the chain, the lower one first",

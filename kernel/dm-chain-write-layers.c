@@ -269,11 +269,8 @@ static void sealed_worker(struct work_struct *work)
 
 int chain_writer_sealed(struct chain *c, unsigned int id)
 {
-	struct sealed_work s = { .chain = c };
+	struct sealed_work s = { .chain = c, .layer = chain_layers_place(&c->layers, id) };
 
-	for (s.layer = 0; s.layer < c->layers.count; s.layer++)
-		if (c->layers.layer[s.layer]->id == id)
-			break;
 	if (s.layer == c->layers.count || !c->layers.layer[s.layer]->unsealed ||
 	    id == c->writer->active->layer->id) {
 		DMERR("%s: layer %u is not a frozen one that waits for sealing", c->path, id);
@@ -291,11 +288,9 @@ int chain_writer_sealed(struct chain *c, unsigned int id)
 int chain_writer_moved(struct chain *c, unsigned int id, const char *path)
 {
 	struct chain_writer *w = c->writer;
-	unsigned int i;
+	unsigned int i = chain_layers_place(&c->layers, id);
 	int r;
 
-	for (i = 0; i < c->layers.count && c->layers.layer[i]->id != id; i++)
-		;
 	if (i == c->layers.count || path[0] != '/' || strlen(path) > CHAIN_MAX_PATH) {
 		DMERR("%s: moved %u %s: expected the id of a layer, and its absolute path", c->path,
 		      id, path);
