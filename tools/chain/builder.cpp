@@ -4,15 +4,12 @@
 #include "chain/builder.hpp"
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
-#include <mutex>
 #include <optional>
-#include <thread>
 #include <vector>
 
 #include "chain/window.hpp"
 #include "io/text.hpp"
+#include "io/turns.hpp"
 
 namespace dmchain::chain {
 
@@ -44,35 +41,21 @@ public:
     BuildResult run() {
         std::optional<ActiveState> active;
         if (options_.active) active = state_of(chain_.top(), layers_.ids.back().image);
-        unsigned threads = options_.threads ? options_.threads : std::max(1u, std::thread::hardware_concurrency());
-        threads = static_cast<unsigned>(std::clamp<std::uint64_t>(writer_.windows(), 1, threads));
-        std::vector<std::thread> others;
-        for (unsigned i = 1; i < threads; i++) others.emplace_back([this] { work(false); });
-        work(true);
-        for (auto& t : others) t.join();
-        if (error_) std::rethrow_exception(error_);
+        share_out(writer_.windows(), options_.threads, [this](Turns& turns, bool reports) { work(turns, reports); });
         return writer_.finish(active ? &*active : nullptr, options_.replace);
     }
 
 private:
-    // Takes windows until there are none; the first error of any thread ends all.
-    void work(bool reports) {
-        try {
-            Window window(geometry_);
-            qcow2::Scratch scratch;
-            std::vector<std::byte> buffer;
-            for (;;) {
-                const std::uint64_t w = next_window_.fetch_add(1);
-                if (w >= writer_.windows() || stop_) break;
-                window.clear(w * Window::cells);
-                fill(window, scratch);
-                writer_.add(window, buffer);
-                if (reports && options_.progress) options_.progress(window.first() + window.used(), geometry_.clusters());
-            }
-        } catch (...) {
-            stop_ = true;
-            const std::lock_guard hold(error_lock_);
-            if (!error_) error_ = std::current_exception();
+    // Takes windows until there are none.
+    void work(Turns& turns, bool reports) {
+        Window window(geometry_);
+        qcow2::Scratch scratch;
+        std::vector<std::byte> buffer;
+        while (const auto w = turns.next()) {
+            window.clear(*w * Window::cells);
+            fill(window, scratch);
+            writer_.add(window, buffer);
+            if (reports && options_.progress) options_.progress(window.first() + window.used(), geometry_.clusters());
         }
     }
 
@@ -101,10 +84,6 @@ private:
     const Geometry geometry_;
     LayerTable layers_;
     Writer writer_;
-    std::atomic<std::uint64_t> next_window_ = 0;
-    std::atomic<bool> stop_ = false;
-    std::mutex error_lock_;
-    std::exception_ptr error_;  // the first; under error_lock_
 };
 
 }  // namespace

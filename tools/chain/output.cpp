@@ -13,6 +13,7 @@
 
 #include "io/error.hpp"
 #include "io/text.hpp"
+#include "io/write_all.hpp"
 
 namespace dmchain::chain {
 
@@ -78,15 +79,8 @@ std::uint64_t Output::inode() const {
 }
 
 void Output::write(const void* data, std::size_t bytes, std::uint64_t offset) {
-    const char* p = static_cast<const char*>(data);
-    while (bytes) {
-        const ssize_t n = ::pwrite(fd_, p, bytes, static_cast<off_t>(offset));
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) throw failed("{}: at byte {}: cannot write: {}", escaped(path_), offset, std::strerror(n ? errno : ENOSPC));
-        p += n;
-        offset += static_cast<std::uint64_t>(n);
-        bytes -= static_cast<std::size_t>(n);
-    }
+    const std::size_t done = write_all(fd_, data, bytes, offset);
+    if (done < bytes) throw failed("{}: at byte {}: cannot write: {}", escaped(path_), offset + done, std::strerror(errno));
 }
 
 void Output::sync() {

@@ -3,13 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <thread>
 
 #include "commands/print_json.hpp"
 #include "commands/options.hpp"
@@ -17,6 +14,7 @@
 #include "io/lasting.hpp"
 #include "io/progress.hpp"
 #include "io/text.hpp"
+#include "io/turns.hpp"
 #include "qcow2/check.hpp"
 
 namespace dmchain::commands {
@@ -55,31 +53,16 @@ void check_layers(const qcow2::Chain& chain, Result& result) {
     std::vector<std::optional<Faults>> found(layers.size());
     std::size_t taken = 0;
     std::vector<std::uint64_t> leaked(layers.size());
-    std::atomic<std::size_t> next{0};
-    std::exception_ptr problem;
-    std::mutex result_lock;  // covers what is found, and the problem
-    auto work = [&] {
-        try {
-            for (std::size_t i; (i = next.fetch_add(1)) < layers.size();) {
-                Faults faults(Faults::Mode::collect);
-                leaked[i] = qcow2::check_layer(*layers[i], faults, [&](std::uint64_t bytes) { progress.add(bytes); });
-                std::lock_guard lock(result_lock);
-                found[i] = std::move(faults);
-                for (; taken < found.size() && found[taken]; taken++) result.faults.take(std::move(*found[taken]));
-            }
-        } catch (...) {
-            std::lock_guard lock(result_lock);
-            problem = std::current_exception();
-            next = layers.size();
+    std::mutex result_lock;  // covers what is found
+    share_out(layers.size(), 0, [&](Turns& turns, bool) {
+        while (const auto i = turns.next()) {
+            Faults faults(Faults::Mode::collect);
+            leaked[*i] = qcow2::check_layer(*layers[*i], faults, [&](std::uint64_t bytes) { progress.add(bytes); });
+            const std::lock_guard lock(result_lock);
+            found[*i] = std::move(faults);
+            for (; taken < found.size() && found[taken]; taken++) result.faults.take(std::move(*found[taken]));
         }
-    };
-    {
-        std::vector<std::jthread> threads;
-        const std::size_t most = std::max(1u, std::thread::hardware_concurrency());
-        for (std::size_t i = 1; i < std::min(most, layers.size()); i++) threads.emplace_back(work);
-        work();
-    }
-    if (problem) std::rethrow_exception(problem);
+    });
     if (result.faults.count() != 0) return;
     for (std::size_t i = 0; i < layers.size(); i++)
         if (leaked[i] != 0) result.leaks.push_back({layers[i]->file().path(), leaked[i], leaked[i] << layers[i]->cluster_bits()});

@@ -14,6 +14,7 @@
 #include <set>
 
 #include "io/error.hpp"
+#include "io/write_all.hpp"
 
 namespace dmchain::device {
 namespace {
@@ -80,7 +81,7 @@ private:
             }
             if (std::all_of(buffer.begin(), buffer.begin() + static_cast<std::ptrdiff_t>(n), [](char c) { return c == 0; }))
                 continue;
-            if (::pwrite(copy_.fd, buffer.data(), n, static_cast<off_t>(at)) != static_cast<ssize_t>(n))
+            if (write_all(copy_.fd, buffer.data(), n, at) != n)
                 throw failed("cannot write to a file in memory: {}", std::strerror(errno));
         }
     }

@@ -18,6 +18,7 @@
 #include "io/error.hpp"
 #include "io/qemu_lock.hpp"
 #include "io/text.hpp"
+#include "io/write_all.hpp"
 
 namespace dmchain {
 
@@ -69,18 +70,11 @@ Writable::~Writable() {
 
 void Writable::write(const void* data, std::size_t bytes, std::uint64_t offset) {
     seen(Step::write, data, bytes, offset);
-    const char* p = static_cast<const char*>(data);
-    while (bytes) {
-        const ssize_t n = ::pwrite(fd_, p, bytes, static_cast<off_t>(offset));
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0)
-            throw failed("{}: cannot write {} bytes at offset {:#x}: {}", escaped(path_), bytes, offset,
-                         std::strerror(n ? errno : ENOSPC));
-        p += n;
-        offset += static_cast<std::uint64_t>(n);
-        bytes -= static_cast<std::size_t>(n);
-        bytes_ = std::max(bytes_, offset);
-    }
+    const std::size_t done = write_all(fd_, data, bytes, offset);
+    if (done) bytes_ = std::max(bytes_, offset + done);
+    if (done < bytes)
+        throw failed("{}: cannot write {} bytes at offset {:#x}: {}", escaped(path_), bytes - done, offset + done,
+                     std::strerror(errno));
 }
 
 void Writable::write_zeroes(std::uint64_t bytes, std::uint64_t offset) {
