@@ -448,12 +448,13 @@ static int chain_message(struct dm_target *ti, unsigned int argc, char **argv, c
 	noio = chain_take_control(c);
 	if (argc == 1 && !strcasecmp(argv[0], "layers")) {
 		r = chain_report_layers(c, result, maxlen);
-	} else if (!c->writer) {
+	} else if (!c->writable) {
 		DMERR("%s: it is read-only: no such message", c->path);
 		r = -EROFS;
-	} else if (argc == 1 && !strcasecmp(argv[0], "release")) {
+	} else if (c->writer && argc == 1 && !strcasecmp(argv[0], "release")) {
 		r = chain_release(c);
-	} else if (dm_suspended(ti)) {
+	} else if (!c->writer || dm_suspended(ti)) {
+		/* Also while the table that has just come has not taken the writer over yet. */
 		DMERR("%s: it is suspended: no such message", c->path);
 		r = -EBUSY;
 	} else if (argc == 1 && !strcasecmp(argv[0], "commit")) {
