@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Points in the history of a disk. Each layer but an active one is a snapshot: what the disk held when the layer was frozen. How
+// users name one.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "qcow2/chain.hpp"
+
+namespace dmchain::chain {
+
+// Which layer of the chain, by its number from the base, which is 0: @text is that number, the name of a snapshot, or a path
+// that leads to the layer; a name without a slash is also looked for beside the chain's own files. Throws failed() if it is none
+// of them, with what there is.
+std::size_t find_layer(const qcow2::Chain& chain, const std::string& text);
+
+}  // namespace dmchain::chain
