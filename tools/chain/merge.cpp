@@ -202,6 +202,7 @@ void merge(const qcow2::Chain& range, const MergeSize& size, const MergeTo& targ
     o.backing_name = target.backing_name;
     o.backing_format = target.backing_format;
     o.log_bytes = log_bytes(size.clusters);
+    o.label = target.label;
     qcow2::make_active(target.path, o);
     {
         Writable to = Writable::open(target.path);

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "qcow2/chain.hpp"
@@ -24,6 +25,7 @@ struct MergeTo {
     std::string path;            // must not exist
     std::string backing_name{};  // as it is to stand in the header; "": none
     std::string backing_format = "qcow2";
+    std::optional<qcow2::Label> label{};
 };
 
 // Throws failed() for layers that cannot be merged, and damaged() for what is wrong in them. @range: opened with

@@ -21,6 +21,10 @@ bool leads_to(const fs::path& path, const File& file) {
 
 }  // namespace
 
+std::optional<qcow2::Label> label_of(const qcow2::Layer& layer) {
+    return layer.image() ? layer.image()->header().label : std::nullopt;
+}
+
 std::size_t find_layer(const qcow2::Chain& chain, const std::string& text) {
     const auto& layers = chain.layers();
     const std::string top = escaped(chain.top().file().path());
@@ -29,6 +33,15 @@ std::size_t find_layer(const qcow2::Chain& chain, const std::string& text) {
         if (number < layers.size()) return number;
         throw failed("{}: has no layer {}: expected 0 (the base) to {}", top, text, layers.size() - 1);
     }
+    std::optional<std::size_t> named;
+    for (std::size_t i = 0; i < layers.size(); i++) {
+        const std::optional<qcow2::Label> label = label_of(*layers[i]);
+        if (text.empty() || !label || label->name != text) continue;
+        if (named)
+            throw failed("{}: the layers {} and {} both have the name {}: give the number", top, *named, i, in_quotes(text));
+        named = i;
+    }
+    if (named) return *named;
     for (std::size_t i = layers.size(); i-- > 0;) {
         const File& file = layers[i]->file();
         if (leads_to(text, file)) return i;

@@ -4,11 +4,15 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 
 #include "qcow2/chain.hpp"
 
 namespace dmchain::chain {
+
+// What the snapshot is called, and when it was taken, if that was written down.
+std::optional<qcow2::Label> label_of(const qcow2::Layer& layer);
 
 // Which layer of the chain, by its number from the base, which is 0: @text is that number, the name of a snapshot, or a path
 // that leads to the layer; a name without a slash is also looked for beside the chain's own files. Throws failed() if it is none

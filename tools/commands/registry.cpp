@@ -11,6 +11,7 @@ void add_commands(CLI::App& app, Exit& status) {
         Add add;
     } all[] = {
         {"Look at chains and devices", add_inspect},
+        {"Look at chains and devices", add_snapshots},
         {"Look at chains and devices", add_check},
         {"Look at chains and devices", add_ls},
         {"Look at chains and devices", add_status},

@@ -16,6 +16,7 @@ namespace dmchain::commands {
 using Add = CLI::App* (*)(CLI::App& app, Exit& status);
 
 CLI::App* add_inspect(CLI::App& app, Exit& status);
+CLI::App* add_snapshots(CLI::App& app, Exit& status);
 CLI::App* add_check(CLI::App& app, Exit& status);
 CLI::App* add_create(CLI::App& app, Exit& status);
 CLI::App* add_activate(CLI::App& app, Exit& status);

@@ -21,6 +21,7 @@
 #include <thread>
 
 #include "chain/output.hpp"
+#include "chain/points.hpp"
 #include "device/start.hpp"
 #include "io/text.hpp"
 #include "io/writable.hpp"
@@ -159,6 +160,7 @@ void copy(const Note& n, const chain::MergeSize& size, const CompactOptions& opt
         if (fs::path(paths.front()).parent_path() != fs::path(n.path).parent_path() && !to.backing_name.starts_with('/'))
             to.backing_name = (fs::path(paths.front()).parent_path() / to.backing_name).lexically_normal();
     }
+    to.label = chain::label_of(range.top());  // it is the snapshot that the topmost layer was
     remove_file(to.path);
     chain::merge(range, size.bytes ? size : chain::measure(range), to, [&](std::uint64_t done) {
         if (options.progress) options.progress(done, size.bytes);

@@ -72,6 +72,8 @@ void fill(Writable& to, const ActiveOptions& o) {
         h.backing_name = o.backing_name;
         h.backing_format = o.backing_format;
     }
+    h.label_at = 0;  // header_bytes() knows where
+    h.label = o.label;
     const auto header = header_bytes(h, to.path());
     write_empty_log(to, o.cluster_bits, *h.sealed_unit_bits, o.size >> 9, segment);
     if (to.is_device()) {

@@ -4,9 +4,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "io/writable.hpp"
+#include "qcow2/label.hpp"
 #include "qcow2/log.hpp"
 
 namespace dmchain::qcow2 {
@@ -21,6 +23,7 @@ struct ActiveOptions {
     std::string backing_name;     // as it is to stand in the header; "": none
     std::string backing_format = "qcow2";
     std::uint64_t log_bytes = 0;  // of the log's first segment, at least
+    std::optional<Label> label{};
 };
 
 // Makes @path, which must not exist, or overwrites it if it is a block device. It is durable, name and all, when this

@@ -163,7 +163,8 @@ private:
         case extension_backing_format:
         case extension_data_file:
         case extension_bitmaps:
-        case extension_sealed: refuse_second(e); break;
+        case extension_sealed:
+        case extension_label: refuse_second(e); break;
         default: break;
         }
         switch (e.type) {
@@ -190,8 +191,20 @@ private:
                                   *h_.sealed_unit_bits, std::max(9u, h_.cluster_bits - 5), h_.cluster_bits);
             }
             break;
+        case extension_label: label(e); break;
         default: break;  // "can be safely ignored"
         }
+    }
+
+    // The label is the end of the extension. Whoever rewrites the header may have moved it to where it lies in two sectors of
+    // the disk.
+    void label(const Extension& e) {
+        if (e.bytes < label_sector) return;
+        const std::uint64_t place = e.at + e.bytes - label_sector;
+        unsigned char sector[label_sector];
+        read_bytes(sector, sizeof sector, place);
+        if (place % label_sector == 0) h_.label_at = place;
+        h_.label = parse_label(sector);
     }
 
     void bitmaps(const Extension& e) {

@@ -10,6 +10,7 @@
 #include "io/error.hpp"
 #include "io/file.hpp"
 #include "qcow2/format.hpp"
+#include "qcow2/label.hpp"
 
 namespace dmchain::qcow2 {
 
@@ -38,6 +39,9 @@ struct Header {
     std::uint64_t bitmap_directory_bytes = 0;
     // Sealed by dm-chain, and not written to since: log2 of the unit in which it owns data, bytes.
     std::optional<std::uint32_t> sealed_unit_bits;
+    // Where in the file there is room for the label of a snapshot, bytes; and what is there.
+    std::optional<std::uint64_t> label_at;
+    std::optional<Label> label;
 
     std::uint64_t cluster_size() const { return std::uint64_t{1} << cluster_bits; }
     // Active in dm-chain, or frozen and not sealed: its log alone says what it holds.

@@ -82,7 +82,9 @@ public:
             return result_;
         }
         to_.emplace(Writable::open(path_));
-        if (!is_in_use(File(path_))) throw failed("{}: was sealed by another process just now", name_);
+        const Header now = read_header(File(path_), true);
+        if (!now.in_use()) throw failed("{}: was sealed by another process just now", name_);
+        h_.label = now.label;  // may have been written since
         write();
         return result_;
     }
