@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "qcow2/chain.hpp"
 
@@ -18,5 +19,13 @@ std::optional<qcow2::Label> label_of(const qcow2::Layer& layer);
 // that leads to the layer; a name without a slash is also looked for beside the chain's own files. Throws failed() if it is none
 // of them, with what there is.
 std::size_t find_layer(const qcow2::Chain& chain, const std::string& text);
+
+// The same for the layers' files and labels, base first.
+struct Point {
+    std::string path;
+    Identity identity;
+    std::optional<qcow2::Label> label;
+};
+std::size_t find_point(const std::vector<Point>& points, const std::string& text);
 
 }  // namespace dmchain::chain

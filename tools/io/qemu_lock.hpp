@@ -31,6 +31,10 @@ std::optional<ImageConflict> lock_image(int fd, ImageUse use);
 // The same, but a conflict is thrown, as failed(); @path is what the message calls the image.
 void require_image_lock(int fd, const std::string& path, ImageUse use);
 
+// The program that has the image open as @fd open in any way, by its locks: "is open in qemu-io (process 4711)". What
+// 'dmchain hold' has open for a device does not count.
+std::optional<std::string> find_user(int fd);
+
 // The name by which 'dmchain hold' is known among processes. It follows its device within a second or so, and those that
 // seal its layers wait for that.
 inline constexpr const char* keeper_process = "dmchain-hold";

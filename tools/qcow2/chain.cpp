@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <filesystem>
 #include <map>
 #include <tuple>
 
@@ -26,7 +27,9 @@ public:
         : options_(options), faults_(faults), warnings_(warnings), policy_(options.allow) {}
 
     // Adds the layers to @layers, top first; on an error they are those above the one at fault.
-    void open(const std::string& top, std::vector<std::unique_ptr<Layer>>& layers) {
+    void open(const std::string& named, std::vector<std::unique_ptr<Layer>>& layers) {
+        if (options_.instead) instead_ = identity_of(options_.instead->first);
+        const std::string top = instead_ && instead_->same_file(identity_of(named)) ? options_.instead->second : named;
         std::optional<File> next(top);
         std::string above;  // path of the image above
         std::size_t depth = 0;
@@ -69,6 +72,11 @@ public:
             name = parse_file_name(escaped(above), *backing, declared);
             name.path = absolute(folder, name.path);
             if (name.data_file) name.data_file = absolute(folder, *name.data_file);
+            std::error_code none;
+            if (instead_ && std::filesystem::exists(name.path, none) && instead_->same_file(identity_of(name.path))) {
+                name.path = options_.instead->second;
+                name.format = Format::qcow2;
+            }
             next.emplace(open_named(above, "backing file", name.path));
         }
     }
@@ -179,6 +187,7 @@ private:
     Faults& faults_;
     std::vector<std::string>& warnings_;
     Policy policy_;
+    std::optional<Identity> instead_;  // the file that another stands in for
     std::string top_;
     bool counting_ = false;                                                        // files, and keeping none of them open
     std::map<std::tuple<bool, std::uint64_t, std::uint64_t>, std::size_t> files_;  // identity -> number

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "io/error.hpp"
@@ -68,6 +69,9 @@ struct ChainOptions {
     // Whether images that another process writes are read all the same, with a line in warnings(). Not set: they are
     // refused, and the command has no such option.
     std::optional<bool> force_share{};
+    // A file of the chain that another one stands in for, which holds the same as it and what is between: a merged one that has
+    // not got its name yet.
+    std::optional<std::pair<std::string, std::string>> instead{};
     bool lock_top = true;  // false: the caller writes the top image, and has locked it
 };
 
