@@ -117,7 +117,8 @@ private:
         const bool image_below = f.is == FleetFile::Is::image;
         if (!to.format && !image_below && !options_.assume_raw)
             throw failed(
-                "{}: its backing file {} has no declared format and is not qcow2; if it is a raw disk, declare it with \"qemu-img "
+                "{}: its backing file {} has no declared format and is not qcow2; if it is a raw disk, declare it with "
+                "\"qemu-img "
                 "rebase -u -F raw\" or use \"--assume-raw\"",
                 name, in_quotes(f.path));
         below.format = to.format ? *to.format : image_below ? qcow2::Format::qcow2 : qcow2::Format::raw;
@@ -155,9 +156,8 @@ private:
         std::error_code error;
         const std::string folder = fs::canonical(qcow2::folder_of(path), error).string();
         if (error) return false;
-        return std::any_of(fleet_.folders.begin(), fleet_.folders.end(), [&](const std::string& f) {
-            return folder == f || folder.starts_with(f == "/" ? f : f + "/");
-        });
+        return std::any_of(fleet_.folders.begin(), fleet_.folders.end(),
+                           [&](const std::string& f) { return folder == f || folder.starts_with(f == "/" ? f : f + "/"); });
     }
 
     void chain_files() {
@@ -201,8 +201,8 @@ private:
             FleetChain c{own, height_[own].layers, {}};
             if (height_[own].broken) c.broken = fleet_.layers[*height_[own].broken].broken;
             if (c.layers > qcow2::Chain::max_files)
-                c.broken = fmt::format("{}: stands on {} layers, expected at most {} in a chain", escaped(image.path), c.layers - 1,
-                                       qcow2::Chain::max_files);
+                c.broken = fmt::format("{}: stands on {} layers, expected at most {} in a chain", escaped(image.path),
+                                       c.layers - 1, qcow2::Chain::max_files);
             fleet_.chains.push_back(std::move(c));
         }
     }
@@ -252,8 +252,8 @@ private:
     }
 
     struct Height {
-        std::size_t layers = 0;  // 0: not known yet
-        bool on_path = false;    // of those that are being looked at
+        std::size_t layers = 0;               // 0: not known yet
+        bool on_path = false;                 // of those that are being looked at
         std::optional<std::size_t> broken{};  // the layer that is
     };
 
@@ -263,8 +263,8 @@ private:
     std::map<FileKey, std::size_t> by_key_;
     std::map<std::size_t, std::size_t> own_;  // of an image that was found: it, opened by that name
     std::map<std::tuple<std::size_t, qcow2::Format, std::string, std::string, std::string, bool>, std::size_t> known_;
-    std::set<FileKey> raw_;          // files that are raw layers
-    std::vector<Height> height_;     // by layer
+    std::set<FileKey> raw_;       // files that are raw layers
+    std::vector<Height> height_;  // by layer
 };
 
 }  // namespace

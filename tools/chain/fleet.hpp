@@ -28,14 +28,14 @@ struct FleetFile {
 
     std::string path;  // absolute, symlinks resolved; of a file with several names the first
     Identity identity{};
-    std::uint64_t disk_bytes = 0;  // that it takes in its file system
-    Is is = Is::other;             // by what it begins with; an image: qcow2
-    bool below = true;             // it was found below the folders; false: an image names it
-    bool backing = false;          // an image stands on it
-    bool data = false;             // it is the external data file of an image
-    bool in_chain_file = false;    // a chain file lists it as a layer
-    bool written = false;          // another program has it open for writing
-    std::string damage{};          // why it cannot be read: a line; "": it can
+    std::uint64_t disk_bytes = 0;                   // that it takes in its file system
+    Is is = Is::other;                              // by what it begins with; an image: qcow2
+    bool below = true;                              // it was found below the folders; false: an image names it
+    bool backing = false;                           // an image stands on it
+    bool data = false;                              // it is the external data file of an image
+    bool in_chain_file = false;                     // a chain file lists it as a layer
+    bool written = false;                           // another program has it open for writing
+    std::string damage{};                           // why it cannot be read: a line; "": it can
     std::shared_ptr<const qcow2::Header> header{};  // of an image without damage
 
     bool named() const { return backing || data || in_chain_file; }
@@ -47,23 +47,23 @@ struct FleetFile {
 struct FleetLayer {
     std::size_t file;
     qcow2::Format format;
-    std::string folder;                      // of the name by which it is opened
-    std::vector<qcow2::Window> windows{};    // of a raw one
-    std::string data_file{};                 // path of its external data file, if what names the layer says that
-    std::optional<std::size_t> data{};       // its external data file
-    bool alone = false;                      // its own backing file does not count
-    std::optional<std::size_t> below{};      // the layer it stands on
-    std::string broken{};                    // why what is below it cannot be had: a line
+    std::string folder;                    // of the name by which it is opened
+    std::vector<qcow2::Window> windows{};  // of a raw one
+    std::string data_file{};               // path of its external data file, if what names the layer says that
+    std::optional<std::size_t> data{};     // its external data file
+    bool alone = false;                    // its own backing file does not count
+    std::optional<std::size_t> below{};    // the layer it stands on
+    std::string broken{};                  // why what is below it cannot be had: a line
 };
 
 // A chain file, or what looks like one.
 struct FleetChainFile {
     std::size_t file;
     std::size_t layers = 0;
-    std::size_t missing = 0;        // of these, those that are not there
-    std::string first_missing{};    // path
-    bool only_files = true;         // no layer is a block device
-    bool folders_known = true;      // the folders of the missing ones are below the folders, and were read
+    std::size_t missing = 0;      // of these, those that are not there
+    std::string first_missing{};  // path
+    bool only_files = true;       // no layer is a block device
+    bool folders_known = true;    // the folders of the missing ones are below the folders, and were read
 };
 
 // What an operation may have left, by its name.

@@ -25,16 +25,16 @@ struct FleetSummary {
     std::size_t others = 0;       // files below the folders that are none of these
     std::size_t written = 0;      // images that another program has open for writing
     std::size_t chains = 0;
-    std::size_t broken = 0;       // chains that cannot be read
+    std::size_t broken = 0;                      // chains that cannot be read
     std::vector<std::uint64_t> lengths{};        // of the others, ascending
     std::vector<std::uint64_t> virtual_sizes{};  // of their disks, bytes, ascending
     std::uint64_t virtual_bytes = 0;
-    std::uint64_t file_bytes = 0;  // of images, raw layers and data files, each once
-    std::uint64_t disk_bytes = 0;  // that these take in their file systems
-    std::size_t shared_layers = 0;         // that several chains stand on
-    std::uint64_t shared_bytes = 0;        // of their files
-    std::uint64_t not_copied_bytes = 0;    // that copies for each chain would take besides
-    std::size_t most_chains = 0;           // on one layer
+    std::uint64_t file_bytes = 0;        // of images, raw layers and data files, each once
+    std::uint64_t disk_bytes = 0;        // that these take in their file systems
+    std::size_t shared_layers = 0;       // that several chains stand on
+    std::uint64_t shared_bytes = 0;      // of their files
+    std::uint64_t not_copied_bytes = 0;  // that copies for each chain would take besides
+    std::size_t most_chains = 0;         // on one layer
     std::uint64_t live_bytes = 0;
     std::array<std::uint64_t, depth_classes> live_by_depth{};
     std::uint64_t stored_bytes = 0;

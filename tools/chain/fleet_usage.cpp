@@ -231,7 +231,8 @@ private:
             const std::size_t l = todo.back();
             todo.pop_back();
             const FleetFile& f = fleet_.files[fleet_.layers[l].file];
-            disk = std::max(disk, f.header && fleet_.layers[l].format == qcow2::Format::qcow2 ? f.header->size : f.identity.bytes);
+            disk =
+                std::max(disk, f.header && fleet_.layers[l].format == qcow2::Format::qcow2 ? f.header->size : f.identity.bytes);
             todo.insert(todo.end(), children_[l].begin(), children_[l].end());
         }
         return std::max(least_part, std::min(part, disk) / 2 / least_part * least_part);
@@ -243,8 +244,9 @@ private:
         u.stored_bytes += s.bytes.plain + s.compressed;
         u.wasted_bytes += s.unseen.plain;
         if (s.bytes.compressed)
-            u.wasted_bytes += static_cast<std::uint64_t>(static_cast<double>(s.unseen.compressed) *
-                                                         static_cast<double>(s.compressed) / static_cast<double>(s.bytes.compressed));
+            u.wasted_bytes +=
+                static_cast<std::uint64_t>(static_cast<double>(s.unseen.compressed) * static_cast<double>(s.compressed) /
+                                           static_cast<double>(s.bytes.compressed));
     }
 
     // Calls @use for each layer of the chain, the top first.

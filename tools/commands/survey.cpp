@@ -6,7 +6,7 @@
 #include "commands/options.hpp"
 #include "commands/registry.hpp"
 #include "commands/survey_report.hpp"
-#include "commands/write_output.hpp"
+#include "commands/write_file.hpp"
 #include "io/gnuplot.hpp"
 
 namespace dmchain::commands {
@@ -21,12 +21,14 @@ struct Options {
 };
 
 void run(const Options& o) {
+    if (!o.csv.empty()) require_place(o.csv);
+    if (!o.plot.empty()) require_plot(o.plot);
     Survey s;
     s.fleet = chain::scan_fleet(o.fleet);
     s.usage = chain::measure_fleet(s.fleet);
     s.sum = chain::sum_up(s.fleet, s.usage, std::time(nullptr));
-    if (!o.csv.empty()) write_output(o.csv, survey_csv(s));
-    if (!o.plot.empty()) write_output(o.plot, plot_svg(survey_plot(s), 1200, 900));
+    if (!o.csv.empty()) write_file(o.csv, survey_csv(s));
+    if (!o.plot.empty()) write_file(o.plot, plot_svg(survey_plot(s), 1200, 900));
     if (o.json)
         print_survey_json(s);
     else

@@ -16,8 +16,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::array<const char*, 5> age_names = {"less than a day", "less than a week", "less than 30 days",
-                                                  "less than a year", "a year or more"};
+constexpr std::array<const char*, 5> age_names = {"less than a day", "less than a week", "less than 30 days", "less than a year",
+                                                  "a year or more"};
 constexpr std::array<unsigned, 4> percentiles = {50, 90, 99, 100};
 
 const chain::FleetFile& top_of(const Survey& s, std::size_t number) {
@@ -97,11 +97,11 @@ void print_age(const Survey& s) {
 Json usage_json(const chain::ChainUsage& u) {
     Json depth = Json::array();
     for (std::size_t c = 0; c < chain::depth_classes; c++)
-        if (u.live_by_depth[c]) depth.push_back({{"depth", c ? std::uint64_t{1} << (c - 1) : 0}, {"live_bytes", u.live_by_depth[c]}});
-    return {{"bytes", u.virtual_bytes},           {"file_bytes", u.file_bytes},   {"own_file_bytes", u.own_file_bytes},
-            {"shared_layers", u.shared_layers},   {"live_bytes", u.live_bytes},   {"freed_bytes", u.freed_bytes},
-            {"modified", time_text(u.newest)},    {"oldest_layer", time_text(u.oldest)},
-            {"live_by_depth", std::move(depth)}};
+        if (u.live_by_depth[c])
+            depth.push_back({{"depth", c ? std::uint64_t{1} << (c - 1) : 0}, {"live_bytes", u.live_by_depth[c]}});
+    return {{"bytes", u.virtual_bytes},         {"file_bytes", u.file_bytes},          {"own_file_bytes", u.own_file_bytes},
+            {"shared_layers", u.shared_layers}, {"live_bytes", u.live_bytes},          {"freed_bytes", u.freed_bytes},
+            {"modified", time_text(u.newest)},  {"oldest_layer", time_text(u.oldest)}, {"live_by_depth", std::move(depth)}};
 }
 
 // A field as RFC 4180 has it.
@@ -217,8 +217,8 @@ std::string survey_plot(const Survey& s) {
     for (std::size_t i = 0; i < chain::depth_classes; i++)
         if (by_length[i] || s.sum.live_by_depth[i]) end = i + 1;
     for (std::size_t i = 0; i < end; i++) {
-        lengths += fmt::format("{} {}\n", plot_text(length_class_name(i)), by_length[i]);
-        depths += fmt::format("{} {:.3f}\n", plot_text(chain::class_name(i)), share(s.sum.live_by_depth[i], s.sum.live_bytes));
+        lengths += fmt::format("\"{}\" {}\n", length_class_name(i), by_length[i]);
+        depths += fmt::format("\"{}\" {:.3f}\n", chain::class_name(i), share(s.sum.live_by_depth[i], s.sum.live_bytes));
     }
     std::vector<std::uint64_t> files, given_back;
     for (const chain::ChainUsage& u : s.usage.chains)
@@ -240,7 +240,8 @@ std::string survey_plot(const Survey& s) {
     return fmt::format(
         "$lengths << EOD\n{}EOD\n$depths << EOD\n{}EOD\n$sizes << EOD\n{}EOD\n$freed << EOD\n{}EOD\n"
         "set multiplot layout 2,2 title {}\n"
-        "set style fill solid 0.7 border\nset boxwidth 0.8\nset grid ytics\nset xtics rotate by -40\nset yrange [0:*]\nunset key\n"
+        "set style fill solid 0.7 border\nset boxwidth 0.8\nset grid ytics\nset xtics rotate by -40\nset yrange [0:*]\nunset "
+        "key\n"
         "set title 'Chains by length'\nset xlabel 'layers'\nset ylabel 'chains'\n"
         "plot $lengths using 0:2:xtic(1) with boxes lc rgb '#4477aa'\n"
         "set title 'Where the data lie that the disks show'\nset xlabel 'layers below the top'\nset ylabel '% of the live data'\n"
@@ -249,7 +250,8 @@ std::string survey_plot(const Survey& s) {
         "set title 'Sizes'\nset xlabel '% of the chains'\nset ylabel 'GiB, at most'\n"
         "plot $sizes using 1:2 with lines lw 2 lc rgb '#4477aa' title 'disk', "
         "$sizes using 1:3 with lines lw 2 lc rgb '#ee6677' title 'files'\n"
-        "unset key\nset title 'What merging gives back'\nset xlabel 'chains, those that give most first'\nset ylabel 'GiB, together'\n"
+        "unset key\nset title 'What merging gives back'\nset xlabel 'chains, those that give most first'\nset ylabel 'GiB, "
+        "together'\n"
         "plot $freed using 1:2 with lines lw 2 lc rgb '#aa3377'\n"
         "unset multiplot\n",
         lengths, depths, sizes, freed, plot_text(fmt::format("{} chains, {} images", s.sum.chains, s.sum.qcow2 + s.sum.raw)));
