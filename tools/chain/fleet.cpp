@@ -38,8 +38,8 @@ public:
         }
         // Others are added behind them.
         for (std::size_t i = 0; i < fleet_.layers.size(); i++) resolve(i);
-        measure();
         mark();
+        measure();
         chain_files();
         tops();
         damage();
@@ -71,9 +71,14 @@ private:
         return fleet_.files.size() - 1;
     }
 
+    void name_leftover(const std::string& path, const std::string& by) {
+        if (FleetLeftover* l = fleet_.leftover(path)) l->named_by = by;
+    }
+
     std::size_t named(const std::string& image, const char* what, const std::string& path) {
         try {
             const Place place(path);
+            name_leftover(place.path(), image);
             if (policy_.allows(place)) return file(place);
             throw failed("{} {}", in_quotes(place.path()), policy_.refusal(place));
         } catch (const Error& e) {
@@ -151,20 +156,11 @@ private:
         }
     }
 
-    // Whether the folder of @path was looked through.
-    bool looked_through(const std::string& path) const {
-        std::error_code error;
-        const std::string folder = fs::canonical(qcow2::folder_of(path), error).string();
-        if (error) return false;
-        return std::any_of(fleet_.folders.begin(), fleet_.folders.end(),
-                           [&](const std::string& f) { return folder == f || folder.starts_with(f == "/" ? f : f + "/"); });
-    }
-
     void chain_files() {
         for (std::size_t i = 0; i < fleet_.files.size(); i++) {
             if (fleet_.files[i].is != FleetFile::Is::chain_file || fleet_.files[i].data) continue;
             // A chain file in the making, or of a merge, lists nothing that counts.
-            if (leftover_by_name(fleet_.files[i].path)) continue;
+            if (fleet_.leftover(fleet_.files[i].path)) continue;
             FleetChainFile out;
             out.file = i;
             try {
@@ -179,25 +175,23 @@ private:
 
     void layer_of(const ChainFile& chain, const chain_layer& l, FleetChainFile& out) {
         out.layers++;
-        if (l.type == CHAIN_LAYER_DEVICE) out.only_files = false;
         const std::string path = likely_path(chain, l);
         std::error_code none;
         if (fs::exists(path, none)) {
             const auto at = by_key_.find(key_of(identity_of(path)));
-            if (at != by_key_.end()) fleet_.files[at->second].in_chain_file = true;
+            if (at != by_key_.end()) fleet_.files[at->second].lister = out.file;
+            name_leftover(fs::canonical(path, none).string(), escaped(fleet_.files[out.file].path));
             return;
         }
         if (!out.missing++) out.first_missing = path;
-        out.folders_known = out.folders_known && looked_through(path);
+        out.beside = out.beside && qcow2::folder_of(path) == qcow2::folder_of(chain.file().path());
     }
 
     void tops() {
         for (const auto& [f, own] : own_) {
             const FleetFile& image = fleet_.files[f];
             if (image.backing || image.data || raw_.contains(key_of(image.identity))) continue;
-            // A merged file in the making.
-            const auto left = leftover_by_name(image.path);
-            if (left && left->kind == FleetLeftover::Kind::merging && !image.in_chain_file) continue;
+            if (!image.lister && fleet_.leftover(image.path)) continue;
             FleetChain c{own, height_[own].layers, {}};
             if (height_[own].broken) c.broken = fleet_.layers[*height_[own].broken].broken;
             if (c.layers > qcow2::Chain::max_files)
@@ -273,6 +267,12 @@ const FleetFile* Fleet::find(const Identity& who) const {
     for (const FleetFile& f : files)
         if (f.identity.same_file(who)) return &f;
     return nullptr;
+}
+
+FleetLeftover* Fleet::leftover(const std::string& path) {
+    const auto at = std::lower_bound(leftovers.begin(), leftovers.end(), path,
+                                     [](const FleetLeftover& l, const std::string& p) { return l.path < p; });
+    return at != leftovers.end() && at->path == path ? &*at : nullptr;
 }
 
 Fleet scan_fleet(const FleetOptions& options) {

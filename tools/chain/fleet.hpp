@@ -33,12 +33,12 @@ struct FleetFile {
     bool below = true;                              // it was found below the folders; false: an image names it
     bool backing = false;                           // an image stands on it
     bool data = false;                              // it is the external data file of an image
-    bool in_chain_file = false;                     // a chain file lists it as a layer
+    std::optional<std::size_t> lister{};            // a chain file that lists it as a layer: its number in Fleet::files
     bool written = false;                           // another program has it open for writing
     std::string damage{};                           // why it cannot be read: a line; "": it can
     std::shared_ptr<const qcow2::Header> header{};  // of an image without damage
 
-    bool named() const { return backing || data || in_chain_file; }
+    bool named() const { return backing || data || lister; }
     bool in_use() const { return header && header->in_use(); }
 };
 
@@ -62,8 +62,7 @@ struct FleetChainFile {
     std::size_t layers = 0;
     std::size_t missing = 0;      // of these, those that are not there
     std::string first_missing{};  // path
-    bool only_files = true;       // no layer is a block device
-    bool folders_known = true;    // the folders of the missing ones are below the folders, and were read
+    bool beside = true;           // those were in the folder of the chain file
 };
 
 // What an operation may have left, by its name.
@@ -73,7 +72,8 @@ struct FleetLeftover {
     std::string path;
     Identity identity{};
     Kind kind;
-    std::string of;  // the path without what the operation put behind it
+    std::string of;          // the path without what the operation put behind it
+    std::string named_by{};  // an image or a chain file that names it by this path; "": none does
 };
 
 // A top image with all that it stands on.
@@ -88,12 +88,15 @@ struct Fleet {
     std::vector<FleetFile> files;
     std::vector<FleetLayer> layers;
     std::vector<FleetChainFile> chain_files;
-    std::vector<FleetLeftover> leftovers;
+    std::vector<FleetLeftover> leftovers;  // by path
     std::vector<FleetChain> chains;
     std::vector<std::string> damage;  // what could not be read: one line each
 
     // The file with this identity; nullptr: it is none of the fleet's.
     const FleetFile* find(const Identity& who) const;
+    // The one with this path; nullptr: there is none.
+    FleetLeftover* leftover(const std::string& path);
+    const FleetLeftover* leftover(const std::string& path) const { return const_cast<Fleet*>(this)->leftover(path); }
 };
 
 // Throws failed() for a folder that is not there. What else cannot be read is in the fleet's damage.

@@ -128,9 +128,13 @@ void find_files(const FleetOptions& options, Fleet& fleet) {
         }
     });
     std::set<FileKey> seen;
+    const auto is_there = [&](const std::string& path) { return std::binary_search(paths.begin(), paths.end(), path); };
     for (std::size_t i = 0; i < paths.size(); i++) {
         if (!ok[i]) continue;
-        if (std::optional<FleetLeftover> left = leftover_by_name(paths[i]); left && looks_like(*left, found[i])) {
+        std::optional<FleetLeftover> left = leftover_by_name(paths[i]);
+        // What a merge leaves lies beside what is merged. Otherwise it is somebody's who likes such names.
+        if (left && looks_like(*left, found[i]) &&
+            (left->kind == FleetLeftover::Kind::temporary || is_there(left->of) || is_there(left->of + ".compact"))) {
             left->identity = found[i].identity;
             fleet.leftovers.push_back(std::move(*left));
         }

@@ -84,13 +84,12 @@ std::vector<Orphan> orphans(const Fleet& fleet) {
                                              counted(c.layers, "layer"), in_quotes(c.first_missing))});
     }
     for (const FleetFile& f : fleet.files)
-        if (f.below && f.in_use() && !f.named() && !leftover_by_name(f.path))
+        if (f.below && f.in_use() && !f.named() && !fleet.leftover(f.path))
             out.push_back({f.path,
                            "a layer that is not sealed, and that no chain file and no image names: 'dmchain recover' makes a "
                            "chain file for it, 'dmchain seal' an image of it"});
     for (const FleetLeftover& l : fleet.leftovers) {
-        const FleetFile* f = fleet.find(l.identity);
-        if (f && f->in_chain_file && f->path == l.path) continue;
+        if (!l.named_by.empty()) continue;
         out.push_back({l.path, "left by an operation, perhaps one that is running: see 'dmchain gc --dry-run'"});
     }
     std::sort(out.begin(), out.end(), [](const Orphan& a, const Orphan& b) { return a.path < b.path; });

@@ -18,7 +18,7 @@ std::size_t parts(std::size_t n, std::size_t of) { return std::max<std::size_t>(
 // From a light blue to a dark one.
 std::string colour(unsigned shade) {
     const auto between = [&](unsigned light, unsigned dark) { return light - (light - dark) * shade / (shades - 1); };
-    return fmt::format("0x{:02x}{:02x}{:02x}", between(0xc6, 0x08), between(0xdb, 0x30), between(0xef, 0x6b));
+    return fmt::format("0x{:02x}{:02x}{:02x}", between(0x9e, 0x08), between(0xc5, 0x30), between(0xe8, 0x6b));
 }
 
 }  // namespace

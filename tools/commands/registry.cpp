@@ -28,6 +28,7 @@ void add_commands(CLI::App& app, Exit& status) {
         {"While a device is in use", add_hold},
         {"Repair and finish", add_seal},
         {"Repair and finish", add_recover},
+        {"Repair and finish", add_gc},
         {"Repair and finish", add_doctor},
         {"", add_help},
     };
