@@ -13,6 +13,7 @@ void add_commands(CLI::App& app, Exit& status) {
         {"Look at chains and devices", add_inspect},
         {"Look at chains and devices", add_snapshots},
         {"Look at chains and devices", add_check},
+        {"Look at chains and devices", add_survey},
         {"Look at chains and devices", add_ls},
         {"Look at chains and devices", add_status},
         {"Make and remove devices", add_create},
@@ -30,6 +31,7 @@ void add_commands(CLI::App& app, Exit& status) {
         {"While a device is in use", add_hold},
         {"Repair and finish", add_seal},
         {"Repair and finish", add_recover},
+        {"Repair and finish", add_gc},
         {"Repair and finish", add_doctor},
         {"", add_help},
     };

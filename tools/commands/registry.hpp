@@ -18,6 +18,7 @@ using Add = CLI::App* (*)(CLI::App& app, Exit& status);
 CLI::App* add_inspect(CLI::App& app, Exit& status);
 CLI::App* add_snapshots(CLI::App& app, Exit& status);
 CLI::App* add_check(CLI::App& app, Exit& status);
+CLI::App* add_survey(CLI::App& app, Exit& status);
 CLI::App* add_create(CLI::App& app, Exit& status);
 CLI::App* add_activate(CLI::App& app, Exit& status);
 CLI::App* add_table(CLI::App& app, Exit& status);
@@ -35,6 +36,7 @@ CLI::App* add_resize(CLI::App& app, Exit& status);
 CLI::App* add_ls(CLI::App& app, Exit& status);
 CLI::App* add_status(CLI::App& app, Exit& status);
 CLI::App* add_hold(CLI::App& app, Exit& status);
+CLI::App* add_gc(CLI::App& app, Exit& status);
 CLI::App* add_doctor(CLI::App& app, Exit& status);
 CLI::App* add_help(CLI::App& app, Exit& status);
 

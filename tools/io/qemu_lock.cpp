@@ -205,6 +205,8 @@ std::optional<ImageConflict> lock_image(int fd, ImageUse use) {
     }
 }
 
+bool is_written(int fd) { return find(fd, {used + write, used + resize}).has_value(); }
+
 void require_image_lock(int fd, const std::string& path, ImageUse use) {
     if (const auto conflict = lock_image(fd, use)) throw failed("{}: {}: {}", escaped(path), conflict->found, conflict->advice);
 }

@@ -95,19 +95,6 @@ private:
         return open_named(image, "data file", absolute(folder, parse_data_file_name(escaped(image), *header.data_file_name)));
     }
 
-    // The part of @file that the windows, the outermost first, leave of it; as in QEMU a file is whole sectors.
-    static Window part_of(const File& file, const std::vector<Window>& windows, const std::string& above) {
-        std::uint64_t begin = 0, bytes = (file.size() + 511) & ~std::uint64_t{511};
-        for (auto w = windows.rbegin(); w != windows.rend(); w++) {
-            if (w->offset > bytes || w->size.value_or(0) > bytes - w->offset)
-                throw failed("{}: names {} bytes at {} of a part of {}, expected them within its {} bytes", escaped(above),
-                             w->size ? std::to_string(*w->size) : "the", w->offset, in_quotes(file.path()), bytes);
-            begin += w->offset;
-            bytes = w->size.value_or(bytes - w->offset);
-        }
-        return {begin, bytes};
-    }
-
     File open_named(const std::string& image, const char* what, const std::string& path) {
         std::optional<Place> place;
         std::optional<File> opened;
@@ -195,6 +182,18 @@ private:
 };
 
 }  // namespace
+
+Window part_of(const File& file, const std::vector<Window>& windows, const std::string& above) {
+    std::uint64_t begin = 0, bytes = (file.size() + 511) & ~std::uint64_t{511};
+    for (auto w = windows.rbegin(); w != windows.rend(); w++) {
+        if (w->offset > bytes || w->size.value_or(0) > bytes - w->offset)
+            throw failed("{}: names {} bytes at {} of a part of {}, expected them within its {} bytes", escaped(above),
+                         w->size ? std::to_string(*w->size) : "the", w->offset, in_quotes(file.path()), bytes);
+        begin += w->offset;
+        bytes = w->size.value_or(bytes - w->offset);
+    }
+    return {begin, bytes};
+}
 
 void Layer::map(std::uint64_t begin, std::uint64_t end, Scratch& scratch, Sink sink) const {
     if (image_) return image_->map(begin, end, scratch, sink);

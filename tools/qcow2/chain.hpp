@@ -104,6 +104,10 @@ private:
     std::vector<std::string> warnings_;
 };
 
+// The part of @file that the windows, the outermost first, leave of it; as in QEMU a file is whole sectors. @above: the image
+// that gives them. Throws failed() for one that does not lie in the file.
+Window part_of(const File& file, const std::vector<Window>& windows, const std::string& above);
+
 const char* name_of(Format format);
 const char* name_of(Compression compression);
 
