@@ -12,6 +12,7 @@ void add_commands(CLI::App& app, Exit& status) {
     } all[] = {
         {"Look at chains and devices", add_inspect},
         {"Look at chains and devices", add_check},
+        {"Look at chains and devices", add_diff},
         {"Look at chains and devices", add_ls},
         {"Look at chains and devices", add_status},
         {"Make and remove devices", add_create},
