@@ -15,6 +15,8 @@ void add_commands(CLI::App& app, Exit& status) {
         {"Look at chains and devices", add_diff},
         {"Look at chains and devices", add_ls},
         {"Look at chains and devices", add_status},
+        {"Copy disks", add_export},
+        {"Copy disks", add_import},
         {"Make and remove devices", add_create},
         {"Make and remove devices", add_index},
         {"Make and remove devices", add_table},

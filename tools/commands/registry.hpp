@@ -18,6 +18,8 @@ using Add = CLI::App* (*)(CLI::App& app, Exit& status);
 CLI::App* add_inspect(CLI::App& app, Exit& status);
 CLI::App* add_check(CLI::App& app, Exit& status);
 CLI::App* add_diff(CLI::App& app, Exit& status);
+CLI::App* add_export(CLI::App& app, Exit& status);
+CLI::App* add_import(CLI::App& app, Exit& status);
 CLI::App* add_create(CLI::App& app, Exit& status);
 CLI::App* add_activate(CLI::App& app, Exit& status);
 CLI::App* add_table(CLI::App& app, Exit& status);

@@ -3,6 +3,7 @@
 // is only checked to be well-formed here; image.hpp looks at the tables, chain.hpp at the files.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -12,6 +13,9 @@
 #include "qcow2/format.hpp"
 
 namespace dmchain::qcow2 {
+
+// Of a layer that dm-chain made: random, given once.
+using LayerId = std::array<unsigned char, 16>;
 
 enum class Compression : std::uint8_t { zlib = 0, zstd = 1 };
 
@@ -38,6 +42,9 @@ struct Header {
     std::uint64_t bitmap_directory_bytes = 0;
     // Sealed by dm-chain, and not written to since: log2 of the unit in which it owns data, bytes.
     std::optional<std::uint32_t> sealed_unit_bits;
+    // The id that its log had. None: sealed before ids were kept.
+    std::optional<LayerId> sealed_id;
+    bool has_id_room = false;  // its extension has room for an id, active or sealed
 
     std::uint64_t cluster_size() const { return std::uint64_t{1} << cluster_bits; }
     // Active in dm-chain, or frozen and not sealed: its log alone says what it holds.
