@@ -97,11 +97,11 @@ public:
     Imported run() {
         const bool there = is_there(target_);
         if (there) who_ = identity_of(target_);
+        if (!there && info_.base) throw failed("{}: there is no such file, expected a copy of the base of the stream", name_);
         const std::optional<Note> note = read_note(how_.note);
         if (!how_.force) require_fit(note);
         if (there && who_.block_device && who_.bytes < info_.bytes)
             throw failed("{}: the device has {} bytes, expected at least {}", name_, who_.bytes, info_.bytes);
-        if (!there && info_.base) throw failed("{}: there is no such file, expected a copy of the base of the stream", name_);
         if (how_.dry_run) return out_;
         Writable to = there ? Writable::open(target_) : Writable::create(target_);
         const std::string from = text_or_empty(info_.base), id = text_of(info_.id);
