@@ -16,9 +16,9 @@ namespace {
 
 constexpr std::size_t batch_pieces = 128;  // for which threads are started
 
-bool is_zero(const unsigned char* data, std::size_t bytes) { return data[0] == 0 && !std::memcmp(data, data + 1, bytes - 1); }
-
 }  // namespace
+
+bool is_zero(const unsigned char* data, std::size_t bytes) { return data[0] == 0 && !std::memcmp(data, data + 1, bytes - 1); }
 
 Readers readers_of(const qcow2::Chain& chain, std::size_t point) {
     return [&chain, point]() -> ReadDisk {

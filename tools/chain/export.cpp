@@ -34,9 +34,10 @@ void stream(const qcow2::Chain& chain, const Points& points, StreamInfo info, co
     info.data_bytes = data_bytes(chain, points);
     StreamWriter writer(info, std::move(to));
     copy_parts(chain, points, {how.readers, true}, [&](const Piece& p) {
-        if (p.data) {
+        if (p.data && how.progress) how.progress(p.bytes);
+        // The holes of a raw base are data of which only reading shows that they are zero.
+        if (p.data && !is_zero(p.data, p.bytes)) {
             writer.data(p.start, p.data, p.bytes);
-            if (how.progress) how.progress(p.bytes);
         } else if (p.start < info.bytes) {
             // What is past the end goes with the size.
             writer.zero(p.start, std::min(p.bytes, info.bytes - p.start));

@@ -135,7 +135,7 @@ std::optional<StreamReader::Record> StreamReader::next() {
                           le64toh(r.number), le32toh(r.previous), number_, previous_));
     previous_ = crc;
     if (r.kind == stream_end) {
-        if (start != info_.bytes || bytes != data_bytes_ || bytes != info_.data_bytes)
+        if (start != info_.bytes || bytes != data_bytes_ || bytes > info_.data_bytes)
             wrong(fmt::format("the end says {} bytes of data, expected {}", bytes, data_bytes_));
         ended_ = true;
         return std::nullopt;

@@ -18,7 +18,7 @@ struct StreamInfo {
     std::uint64_t base_bytes = 0;        // size of the disk at the base
     std::optional<qcow2::LayerId> to;    // none: no snapshot
     std::uint64_t bytes = 0;             // size of the disk that it leads to
-    std::uint64_t data_bytes = 0;        // of all records
+    std::uint64_t data_bytes = 0;        // of all records, at the most
     qcow2::LayerId id{};                 // of the stream
 };
 

@@ -30,7 +30,7 @@ struct stream_header {
     __u8 base[16];      // ids of the snapshots; 0: none
     __u8 to[16];
     __u8 id[16];        // random, of the stream
-    __le64 data_bytes;  // of all records
+    __le64 data_bytes;  // of all records, at the most
     __u8 reserved[160];
 };
 static_assert(sizeof(stream_header) == 256 && offsetof(stream_header, base) == 40 && offsetof(stream_header, data_bytes) == 88);
