@@ -87,6 +87,9 @@ public:
     // the top image.
     Chain(const std::string& top, const ChainOptions& options, Faults& faults);
 
+    // Leaves out the layers above number @top, as if that was the one that was opened.
+    void end_at(std::size_t top) { layers_.resize(top + 1); }
+
     const std::optional<Error>& stopped() const { return stopped_; }
     const std::vector<std::string>& warnings() const { return warnings_; }  // lines; only with force_share
 

@@ -181,6 +181,7 @@ private:
         case extension_feature_names: feature_names_ = e; break;
         case extension_bitmaps: bitmaps(e); break;
         case extension_sealed:
+            h_.has_id_room = e.bytes == 4 + sizeof(LayerId);
             if (h_.autoclear & autoclear_sealed && e.bytes >= 4) {
                 unsigned char unit[4];
                 read_bytes(unit, sizeof unit, e.at);
@@ -189,6 +190,7 @@ private:
                     *h_.sealed_unit_bits < 9)
                     throw damaged("{}: unit of the sealed layer at offset {:#x} is {} bits, expected {} to {}", name_, e.at,
                                   *h_.sealed_unit_bits, std::max(9u, h_.cluster_bits - 5), h_.cluster_bits);
+                if (h_.has_id_room) read_bytes(h_.sealed_id.emplace().data(), sizeof(LayerId), e.at + 4);
             }
             break;
         case extension_label: label(e); break;

@@ -3,6 +3,7 @@
 // is only checked to be well-formed here; image.hpp looks at the tables, chain.hpp at the files.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -13,6 +14,9 @@
 #include "qcow2/label.hpp"
 
 namespace dmchain::qcow2 {
+
+// Of a layer that dm-chain made: random, given once.
+using LayerId = std::array<unsigned char, 16>;
 
 enum class Compression : std::uint8_t { zlib = 0, zstd = 1 };
 
@@ -42,6 +46,9 @@ struct Header {
     // Where in the file there is room for the label of a snapshot, bytes; and what is there.
     std::optional<std::uint64_t> label_at;
     std::optional<Label> label;
+    // The id that its log had. None: sealed before ids were kept.
+    std::optional<LayerId> sealed_id;
+    bool has_id_room = false;  // its extension has room for an id, active or sealed
 
     std::uint64_t cluster_size() const { return std::uint64_t{1} << cluster_bits; }
     // Active in dm-chain, or frozen and not sealed: its log alone says what it holds.

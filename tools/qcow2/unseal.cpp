@@ -128,6 +128,7 @@ void unseal(const std::string& path, std::uint32_t cluster_bits, std::uint32_t u
     }
     to.sync();
     h.incompatible = incompatible_in_use;
+    h.sealed_id.reset();  // what it holds will be something else
     h.size = image.virtual_size();
     h.label.reset();
     h.l1_offset = h.l1_entries = 0;
