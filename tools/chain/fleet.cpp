@@ -122,9 +122,8 @@ private:
         const bool image_below = f.is == FleetFile::Is::image;
         if (!to.format && !image_below && !options_.assume_raw)
             throw failed(
-                "{}: its backing file {} has no declared format and is not qcow2; if it is a raw disk, declare it with "
-                "\"qemu-img "
-                "rebase -u -F raw\" or use \"--assume-raw\"",
+                "{}: its backing file {} has no declared format and is not qcow2; if it is a raw disk, declare it "
+                "with \"qemu-img rebase -u -F raw\" or use \"--assume-raw\"",
                 name, in_quotes(f.path));
         below.format = to.format ? *to.format : image_below ? qcow2::Format::qcow2 : qcow2::Format::raw;
         if (below.format == qcow2::Format::raw) {

@@ -9,8 +9,8 @@ namespace dmchain::chain {
 // What @file is; its header is read, and nothing else.
 FleetFile examine(const File& file, bool below);
 
-// Fills in folders, files and leftovers, and what of them cannot be read. Symlinks below the folders are not followed; a file with several
-// names is there once.
+// Fills in folders, files and leftovers, and what of them cannot be read. Symlinks below the folders are not followed; a file
+// with several names is there once.
 void find_files(const FleetOptions& options, Fleet& fleet);
 
 // For finding files by what they are.

@@ -19,7 +19,8 @@ namespace dmchain::chain {
 
 namespace {
 
-constexpr std::uint64_t least_part = 1 << 20;  // bytes of the disk
+constexpr std::uint64_t least_part = 64 << 10;           // bytes of the disk
+constexpr std::uint64_t whole = std::uint64_t{1} << 62;  // larger than most disks
 constexpr std::size_t none = ~std::size_t{0};
 
 // More pieces than are allowed.
@@ -206,8 +207,8 @@ private:
     };
 
     void survey(const Tree& tree) {
-        std::uint64_t at = 0, part = std::uint64_t{1} << 62;
-        std::uint64_t end = part;  // of the largest disk of the tree; not known yet
+        std::uint64_t at = 0, part = whole;
+        std::uint64_t end = std::uint64_t{1} << 63;  // of the largest disk of the tree; not known yet
         while (at < end) {
             const std::uint64_t until = at + std::min(part, end - at);
             try {
@@ -216,6 +217,8 @@ private:
                 pass.add_up();
                 end = std::min(end, pass.disk_end());
                 at = until;
+                // Elsewhere it may be less fragmented.
+                part = std::min(whole, part * 2);
             } catch (const TooMany&) {
                 part = smaller(tree, part);
             }

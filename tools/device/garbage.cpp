@@ -226,6 +226,11 @@ private:
     const Live* device_at(const MergeNote& n) const {
         std::vector<std::string> paths = n.old;
         for (const char* end : {"", ".merging", ".merging.chain"}) paths.push_back(n.path + end);
+        std::error_code none;
+        for (const std::string& path : paths)
+            if (fs::is_regular_file(path, none))
+                if (const Live* d = device_of(identity_of(path))) return d;
+        // Those that somebody removed, too.
         for (const Live& d : devices_)
             for (const std::string& path : paths) {
                 if (d.chain.path == path) return &d;

@@ -16,11 +16,12 @@ struct Verdict {
     std::string why;
 };
 
-// Judges every leftover, and every file of dm-chain that belongs to nothing; in the order in which to remove them. Throws failed() if what the devices of this
-// machine have open cannot be told.
+// Judges every leftover, and every file of dm-chain that belongs to nothing; in the order in which to remove them. Throws
+// failed() if what the devices of this machine have open cannot be told.
 std::vector<Verdict> judge(const chain::Fleet& fleet);
 
-// Removes the file if it still is what was judged, and nobody has it open or locked. Throws failed() if not: then it is still there.
+// Removes the file if it still is what was judged, and nobody has it open or locked. Throws failed() if not: then it is
+// still there.
 void remove_garbage(const Verdict& verdict);
 
 }  // namespace dmchain::device
