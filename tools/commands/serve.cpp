@@ -30,7 +30,14 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* bitmap_name = "since";
-constexpr unsigned block_bits = 16;
+constexpr std::uint64_t most_blocks = std::uint64_t{1} << 29;  // 64 MiB of bitmap
+
+// log2 of the bytes of a block: 64 KiB, as long as that does not make too many.
+unsigned block_bits(std::uint64_t bytes) {
+    unsigned bits = 16;
+    while (bytes >> bits > most_blocks) bits++;
+    return bits;
+}
 
 struct Options {
     std::string what;
@@ -79,7 +86,7 @@ std::string make_overlay(const Temporary& folder, const Options& o) {
     qcow2::OverlayOptions overlay{layer.virtual_size(), layer.file().name(), qcow2::name_of(layer.format()), bitmap_name};
     std::optional<qcow2::BlockBits> bits;
     if (o.since) {
-        bits.emplace(layer.virtual_size(), block_bits);
+        bits.emplace(layer.virtual_size(), block_bits(layer.virtual_size()));
         chain::diff(chain, {device::find_snapshot(chain, *o.since), point}, [&](const chain::Part& p) {
             const std::uint64_t end = std::min(p.start + p.bytes, layer.virtual_size());
             if (p.start < end) bits->set(p.start, end);
