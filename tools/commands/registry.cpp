@@ -32,6 +32,7 @@ void add_commands(CLI::App& app, Exit& status) {
         {"While a device is in use", add_hold},
         {"Copy disks", add_export},
         {"Copy disks", add_import},
+        {"Copy disks", add_serve},
         {"Repair and finish", add_seal},
         {"Repair and finish", add_recover},
         {"Repair and finish", add_gc},

@@ -22,6 +22,7 @@ CLI::App* add_survey(CLI::App& app, Exit& status);
 CLI::App* add_diff(CLI::App& app, Exit& status);
 CLI::App* add_export(CLI::App& app, Exit& status);
 CLI::App* add_import(CLI::App& app, Exit& status);
+CLI::App* add_serve(CLI::App& app, Exit& status);
 CLI::App* add_create(CLI::App& app, Exit& status);
 CLI::App* add_activate(CLI::App& app, Exit& status);
 CLI::App* add_table(CLI::App& app, Exit& status);

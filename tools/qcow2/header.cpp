@@ -190,7 +190,9 @@ private:
                     *h_.sealed_unit_bits < 9)
                     throw damaged("{}: unit of the sealed layer at offset {:#x} is {} bits, expected {} to {}", name_, e.at,
                                   *h_.sealed_unit_bits, std::max(9u, h_.cluster_bits - 5), h_.cluster_bits);
-                if (h_.has_id_room) read_bytes(h_.sealed_id.emplace().data(), sizeof(LayerId), e.at + 4);
+                LayerId id{};
+                if (h_.has_id_room) read_bytes(id.data(), sizeof id, e.at + 4);
+                if (id != LayerId{}) h_.sealed_id = id;
             }
             break;
         case extension_label: label(e); break;
