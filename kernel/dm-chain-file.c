@@ -8,38 +8,81 @@
 #include <linux/device-mapper.h>
 #include <linux/file.h>
 #include <linux/mm.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/workqueue.h>
 
 #define DM_MSG_PREFIX "chain"
 
-int chain_read_exact(struct file *file, void *buf, size_t bytes, loff_t offset)
-{
-	while (bytes) {
-		ssize_t n = kernel_read(file, buf, bytes, &offset);
+/* A piece of a file to be read or written. */
+struct file_piece {
+	struct work_struct work;
+	struct file *file;
+	void *buf;
+	size_t bytes;
+	loff_t offset;
+	bool write;
+	int error;
+};
 
-		if (n == -EINTR)
+/* Reads or writes what is left of the piece. Returns -EINTR only to a process that was killed. */
+static int move_piece(struct file_piece *p)
+{
+	while (p->bytes) {
+		ssize_t n = p->write ? kernel_write(p->file, p->buf, p->bytes, &p->offset) :
+				       kernel_read(p->file, p->buf, p->bytes, &p->offset);
+
+		if (n == -EINTR && !fatal_signal_pending(current))
 			continue;
 		if (n <= 0)
 			return n ? n : -EIO;
-		buf += n;
-		bytes -= n;
+		p->buf += n;
+		p->bytes -= n;
 	}
 	return 0;
 }
 
+static void piece_worker(struct work_struct *work)
+{
+	struct file_piece *p = container_of(work, struct file_piece, work);
+	unsigned int noio = memalloc_noio_save();
+
+	p->error = move_piece(p);
+	memalloc_noio_restore(noio);
+}
+
+/*
+ * File systems read and write nothing for a process that was killed. It is in the midst of an activation or
+ * of a message, which has to end in one way or the other: a worker, which nobody kills, does it.
+ */
+static int move_exact(struct file_piece *p)
+{
+	int r = move_piece(p);
+
+	if (r != -EINTR || !fatal_signal_pending(current))
+		return r;
+	INIT_WORK_ONSTACK(&p->work, piece_worker);
+	queue_work(system_unbound_wq, &p->work);
+	flush_work(&p->work);
+	destroy_work_on_stack(&p->work);
+	return p->error;
+}
+
+int chain_read_exact(struct file *file, void *buf, size_t bytes, loff_t offset)
+{
+	struct file_piece p = { .file = file, .buf = buf, .bytes = bytes, .offset = offset };
+
+	return move_exact(&p);
+}
+
 int chain_write_exact(struct file *file, const void *buf, size_t bytes, loff_t offset)
 {
-	while (bytes) {
-		ssize_t n = kernel_write(file, buf, bytes, &offset);
+	struct file_piece p = {
+		.file = file, .buf = (void *)buf, .bytes = bytes, .offset = offset, .write = true,
+	};
 
-		if (n == -EINTR)
-			continue;
-		if (n <= 0)
-			return n ? n : -EIO;
-		buf += n;
-		bytes -= n;
-	}
-	return 0;
+	return move_exact(&p);
 }
 
 void chain_log_fault(const struct chain_file *cf, u64 base, const struct chain_fault *f)

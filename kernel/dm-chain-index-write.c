@@ -308,7 +308,7 @@ static int change(struct chain_index *ix, u64 cluster, u64 entry, u32 per_unit, 
 		retire(ix, ptr_entry(fine, CHAIN_FINE));
 	}
 changed:
-	if (chain_entry_kind(old) == CHAIN_HOLE)
+	if (chain_entry_kind(old) == CHAIN_HOLE && chain_entry_kind(entry) != CHAIN_HOLE)
 		atomic64_inc(&ix->clusters);
 	if (!test_and_set_bit(cluster >> CHAIN_FANOUT_SHIFT, ix->dirty))
 		ix->dirty_leaves++;

@@ -139,6 +139,24 @@ next:
 	return r;
 }
 
+/*
+ * A cluster that is written in part has an entry for each of its subblocks, also for those past the end of
+ * the disk, which no step comes to: they name nothing from now on.
+ */
+static int clear_tail(struct chain_exchange *x)
+{
+	struct chain *c = x->chain;
+	const struct chain_geometry *g = &c->file.geometry;
+	unsigned int subs = 1u << (g->cluster_shift - g->subblock_shift), first;
+	u64 within = (g->sectors << SECTOR_SHIFT) & ((1ull << g->cluster_shift) - 1);
+
+	first = (within + (1u << g->subblock_shift) - 1) >> g->subblock_shift;
+	if (!within || first == subs)
+		return 0;
+	return chain_index_put(c->index, g->sectors >> (g->cluster_shift - SECTOR_SHIFT), first,
+			       subs - first, CHAIN_HOLE);
+}
+
 static void fail(struct chain_exchange *x, int r)
 {
 	DMERR("%s: the exchange of layers %u to %u for %u ends: error %d", x->chain->path, x->first,
@@ -177,6 +195,8 @@ static void exchange_worker(struct work_struct *work)
 	noio = memalloc_noio_save();
 	for (i = 0; i < BATCH && !r && x->at < c->file.geometry.sectors; i++)
 		r = step(x);
+	if (!r && x->phase == EXCHANGING && x->at >= c->file.geometry.sectors)
+		r = clear_tail(x);
 	memalloc_noio_restore(noio);
 	if (r == -ENOMEM) {
 		queue_delayed_work(w->commit_wq, &w->retry_timer, HZ / 5);

@@ -134,6 +134,44 @@ TEST_CASE("json: inspect, check and index print what docs/json.md says") {
     CHECK(index.missing() == "");
 }
 
+TEST_CASE("json: survey and gc print what docs/json.md says") {
+    Folder folder;
+    must("cd " + folder.path() +
+         " && qemu-img create -q -f qcow2 base.qcow2 1M && qemu-io -c 'write -q 0 256k' base.qcow2"
+         " && qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 top.qcow2 && qemu-io -c 'write -q 0 64k' top.qcow2"
+         " && qemu-img create -q -f qcow2 -u -b gone.qcow2 -F qcow2 broken.qcow2 1M"
+         " && truncate -s 64k vm.chain.1.tmp && printf text >my.chain.2.tmp");
+    Comparison survey("survey");
+    survey.object(printed("survey --json " + folder.path()));
+    CHECK(survey.missing() == "");
+    Comparison gc("gc");
+    gc.object(Json::parse(must("cd " + folder.path() + " && " + dmchain() + " gc --json --dry-run . 2>/dev/null")));
+    CHECK(gc.missing() == "");
+}
+
+TEST_CASE("json: diff, export and import print what docs/json.md says") {
+    Folder folder;
+    must("cd " + folder.path() +
+         " && qemu-img create -q -f qcow2 base.qcow2 1M"
+         " && qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 top.qcow2 && qemu-io -f qcow2 -c 'write -q 64k 64k' top.qcow2");
+    Comparison diff("diff");
+    diff.object(Json::parse(must("cd " + folder.path() + " && " + dmchain() + " diff --json --from 0 top.qcow2")));
+    CHECK(diff.missing() == "");
+
+    const auto here = [&](const std::string& arguments) {
+        return Json::parse(must("cd " + folder.path() + " && " + dmchain() + " " + arguments + " --json"));
+    };
+    Comparison exported("export"), imported("import");
+    exported.object(here("export top.qcow2 raw"));
+    exported.object(here("export top.qcow2@base.qcow2 whole --since none"));
+    exported.object(here("export top.qcow2 rest --since 0"));
+    CHECK(exported.missing() == "");
+    imported.object(here("import whole copy --dry-run"));
+    imported.object(here("import whole copy"));
+    imported.object(here("import rest copy"));
+    CHECK(imported.missing() == "");
+}
+
 TEST_CASE("json: doctor prints what docs/json.md says") {
     Comparison doctor("doctor");
     doctor.object(printed("doctor --json"));

@@ -253,6 +253,8 @@ TEST_CASE("inspect: layers, live clusters, and what is on the disk") {
     CHECK(j["layers"][0]["clusters"] == 2);
     CHECK(j["layers"][0]["live_clusters"] == 2);
     CHECK(j["layers"][0]["live_bytes"] == 131072);
+    CHECK(j["layers"][0]["number"] == 1);
+    CHECK(j["layers"][1]["number"] == 0);
     CHECK(j["layers"][1]["path"] == folder / "base.qcow2");
     CHECK(j["layers"][1]["clusters"] == j["layers"][1]["live_clusters"]);
     CHECK(j["problems"].empty());
@@ -275,7 +277,8 @@ TEST_CASE("inspect: layers, live clusters, and what is on the disk") {
     CHECK(!later["content"][1].contains("type"));
 
     const std::string text = must(dmchain() + " inspect " + top);
-    CHECK(text.find("2 layers, top first") != std::string::npos);
+    CHECK(text.find("2 layers, top first (0 is the base):\n   1  " + top + "\n") != std::string::npos);
+    CHECK(text.find("\n   0  " + (folder / "base.qcow2") + "\n") != std::string::npos);
     CHECK(text.find("partition table gpt") != std::string::npos);
 }
 

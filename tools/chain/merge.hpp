@@ -6,8 +6,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
+#include "chain/copy_parts.hpp"
 #include "qcow2/chain.hpp"
 
 namespace dmchain::chain {
@@ -24,6 +26,11 @@ struct MergeTo {
     std::string path;            // must not exist
     std::string backing_name{};  // as it is to stand in the header; "": none
     std::string backing_format = "qcow2";
+    std::optional<qcow2::Label> label{};
+    // It stands on nothing: what reads zeroes is left out, and clusters are stored whole, without extended L2 entries. The layers
+    // may be any that can be read.
+    bool flat = false;
+    Readers readers{};  // if given, data are read by them, and not from the layers' files
 };
 
 // Throws failed() for layers that cannot be merged, and damaged() for what is wrong in them. @range: opened with
@@ -32,8 +39,9 @@ void require_mergeable(const qcow2::Chain& range);
 // The same for layers of which one is smaller than the one below it, @range's own below included: what it hides of that the
 // merged one would not.
 void require_not_shrunk(const qcow2::Chain& range_and_below);
-MergeSize measure(const qcow2::Chain& range);
-// Makes the file, durable when this returns. @progress: bytes copied so far. On an error what there is of it is left, still
+MergeSize measure(const qcow2::Chain& range, bool flat = false);
+// Makes the file, durable when this returns. It has the id of the topmost layer, unless it is flat: see point_id.hpp. @progress:
+// bytes copied so far. On an error what there is of it is left, still
 // marked as in use.
 void merge(const qcow2::Chain& range, const MergeSize& size, const MergeTo& to,
            const std::function<void(std::uint64_t)>& progress);

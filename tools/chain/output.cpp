@@ -55,6 +55,7 @@ Output::Output(const std::string& path, bool nameless) : path_(path) {
 
 void Output::make_named() {
     temporary_ = fmt::format("{}.{}.tmp", path_, ::getpid());
+    unfinished_.emplace(temporary_);
     struct stat st {};
     // One that was taken for left behind, before it was locked, is made once more.
     while (st.st_nlink == 0) {
@@ -83,6 +84,11 @@ void Output::write(const void* data, std::size_t bytes, std::uint64_t offset) {
     if (done < bytes) throw failed("{}: at byte {}: cannot write: {}", escaped(path_), offset + done, std::strerror(errno));
 }
 
+void Output::resize(std::uint64_t bytes) {
+    if (::ftruncate(fd_, static_cast<off_t>(bytes)) != 0)
+        throw failed("{}: cannot set its length to {} bytes: {}", escaped(path_), bytes, std::strerror(errno));
+}
+
 void Output::sync() {
     if (::fsync(fd_)) throw failed("{}: cannot sync: {}", escaped(path_), std::strerror(errno));
 }
@@ -101,6 +107,7 @@ void Output::commit(bool replace) {
     if (!temporary_.empty() &&
         ::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, path_.c_str(), replace ? 0 : RENAME_NOREPLACE) != 0)
         throw failed("{}: cannot rename to {}: {}", escaped(temporary_), escaped(path_), std::strerror(errno));
+    unfinished_.reset();
     ::close(fd_);
     fd_ = -1;
     const int d = ::open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -5,7 +5,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
+
+#include "io/unfinished.hpp"
 
 namespace dmchain::chain {
 
@@ -22,6 +25,8 @@ public:
     std::uint64_t inode() const;
     // Any thread.
     void write(const void* data, std::size_t bytes, std::uint64_t offset);
+    // Its length from now on, bytes; what was not written reads zeroes.
+    void resize(std::uint64_t bytes);
     // Makes what was written durable.
     void sync();
     // sync(), then the name, then the folder. Throws failed() if something has the name and is not to be @replaced.
@@ -32,6 +37,7 @@ private:
 
     std::string path_;
     std::string temporary_;  // name; "": it has none
+    std::optional<Unfinished> unfinished_;
     int fd_ = -1;
 };
 

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// dmchain compact: merges neighbouring sealed layers of a device while it is in use.
+// dmchain compact: merges neighbouring sealed layers of a chain, which a device may have in use.
 #include <algorithm>
 #include <charconv>
+#include <ctime>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "commands/options.hpp"
 #include "commands/print_json.hpp"
 #include "commands/registry.hpp"
 #include "device/compact.hpp"
+#include "device/turn.hpp"
 #include "io/progress.hpp"
 #include "io/text.hpp"
 
@@ -17,128 +20,168 @@ namespace dmchain::commands {
 namespace {
 
 struct Options {
-    std::string name;
+    std::string what;
     std::string range;
+    std::vector<std::string> remove;
+    std::vector<std::string> keep;
+    std::string older_than;
+    bool flatten = false;
     std::size_t max_layers = 0;
+    std::vector<std::string> registry;
+    qcow2::ChainOptions chain;
     bool plan = false;
     bool keep_old = false;
     bool abort = false;
     bool json = false;
 };
 
-// "3..7"
-device::Range parse_range(const std::string& text) {
-    device::Range r{};
-    const char* end = text.data() + text.size();
-    const auto first = std::from_chars(text.data(), end, r.first);
-    const bool dots = first.ec == std::errc() && end - first.ptr > 2 && first.ptr[0] == '.' && first.ptr[1] == '.';
-    const auto last = dots ? std::from_chars(first.ptr + 2, end, r.last) : first;
-    if (!dots || last.ec != std::errc() || last.ptr != end)
-        throw Error(Exit::usage, fmt::format("compact: --range {}: expected two layer numbers, such as 3..7", in_quotes(text)));
-    return r;
+// "3..7", "monday..friday"
+std::pair<std::string, std::string> parse_range(const std::string& text) {
+    const std::size_t dots = text.find("..");
+    if (dots == std::string::npos || dots == 0 || dots + 2 >= text.size())
+        throw Error(Exit::usage, fmt::format("compact: --range {}: expected two snapshots, such as 3..7, the lower one first",
+                                             in_quotes(text)));
+    return {text.substr(0, dots), text.substr(dots + 2)};
 }
 
-// The neighbours above the base that are cheapest to merge so that @most layers are left; none if there are no more.
-std::optional<device::Range> choose(const device::Live& device, std::size_t most) {
-    std::vector<std::uint64_t> bytes;
-    std::size_t sealed = 0;
-    for (const dm::OpenLayer& l : device.layers) {
-        if (l.state == "data") continue;
-        if (l.state == "sealed") sealed = bytes.size() + 1;
-        bytes.push_back(device::has_name(l) ? identity_of(device::name_of(l, device.name)).bytes : 0);
-    }
-    if (bytes.size() <= most) return std::nullopt;
-    const std::size_t merged = bytes.size() - most + 1;
-    if (most < 2 || sealed < 1 + merged)
-        throw failed("{}: {} layers cannot become {}: the base and the layers that are not sealed stay", escaped(device.name),
-                     bytes.size(), most);
-    std::optional<device::Range> best;
-    std::uint64_t least = 0;
-    for (std::size_t first = 1; first + merged <= sealed; first++) {
-        std::uint64_t sum = 0;
-        for (std::size_t i = first; i < first + merged; i++) sum += bytes[i];
-        if (best && sum >= least) continue;
-        best = device::Range{first, first + merged - 1};
-        least = sum;
-    }
-    return best;
+// "30d": seconds.
+std::int64_t parse_age(const std::string& text) {
+    static constexpr struct {
+        char unit;
+        std::int64_t seconds;
+    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}, {'w', 7 * 86400}};
+    std::int64_t n = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
+    if (error == std::errc() && n >= 0 && end + 1 == text.data() + text.size())
+        for (const auto& u : units)
+            if (*end == u.unit && n <= INT64_MAX / u.seconds) return n * u.seconds;
+    throw Error(Exit::usage,
+                fmt::format("compact: --older-than {}: expected a number and s, m, h, d or w, such as 30d", in_quotes(text)));
 }
 
-nlohmann::json facts(const device::CompactPlan& p, const device::Range& r) {
-    nlohmann::json layers = nlohmann::json::array();
-    for (const dm::OpenLayer& l : p.layers) layers.push_back(l.path);
-    return {{"device", "/dev/mapper/" + p.device},
-            {"first", r.first},
-            {"last", r.last},
-            {"layers", layers},
-            {"merged_layer", p.path},
-            {"copied_bytes", p.size.bytes},
-            {"extra_bytes", p.size.space},
+device::Selection selection_of(const Options& o) {
+    device::Selection s;
+    if (!o.range.empty()) s.range = parse_range(o.range);
+    s.remove = o.remove;
+    if (!o.keep.empty()) s.keep = o.keep;
+    if (!o.older_than.empty()) s.older_than = std::time(nullptr) - parse_age(o.older_than);
+    s.flatten = o.flatten;
+    s.max_layers = o.max_layers;
+    return s;
+}
+
+// How many ways to choose layers were given. --keep and --older-than go together: old ones that are not to be kept.
+int ways(const Options& o) {
+    return !o.range.empty() + !o.remove.empty() + (!o.keep.empty() || !o.older_than.empty()) + o.flatten + (o.max_layers != 0);
+}
+
+std::string name_of(const device::Subject& s) { return s.device ? "/dev/mapper/" + s.name : s.name; }
+
+nlohmann::ordered_json facts(const device::Subject& subject, const device::CompactPlan& p) {
+    nlohmann::ordered_json merges = nlohmann::ordered_json::array(), skipped = nlohmann::ordered_json::array();
+    for (const auto& m : p.merges) {
+        nlohmann::json layers = nlohmann::json::array();
+        for (std::size_t i = m.range.first; i <= m.range.last; i++) layers.push_back(p.images[i].path);
+        merges.push_back({{"first", m.range.first},
+                          {"last", m.range.last},
+                          {"layers", layers},
+                          {"merged_layer", p.images[m.range.last].path},
+                          {"copied_bytes", m.size.bytes},
+                          {"extra_bytes", m.size.space},
+                          {"freed_bytes", m.freed}});
+    }
+    for (const auto& s : p.skipped)
+        skipped.push_back({{"number", s.number}, {"path", p.images[s.number].path}, {"reason", s.why}});
+    return {{subject.device ? "device" : "top", name_of(subject)},
+            {"merges", merges},
+            {"skipped", skipped},
+            {"copied_bytes", p.copied},
+            {"extra_bytes", p.peak},
             {"freed_bytes", p.freed},
-            {"layer_count", p.depth - p.layers.size() + 1}};
+            {"layer_count", p.layers_left()}};
 }
 
-void print_plan(const device::CompactPlan& p, const device::Range& r) {
-    fmt::print("/dev/mapper/{}: layers {} to {} of {} become one, {}\n", escaped(p.device), r.first, r.last, p.depth,
-               escaped(p.path));
-    fmt::print("  to copy {}, free space needed {}, given back in the end {}; {} left\n", human_size(p.size.bytes),
-               human_size(p.size.space), human_size(p.freed), counted(p.depth - p.layers.size() + 1, "layer"));
+void print_plan(const device::Subject& subject, const device::CompactPlan& p) {
+    const std::string name = escaped(name_of(subject));
+    for (const auto& s : p.skipped)
+        fmt::print("{}: layer {} stays: {} {}\n", name, s.number, escaped(p.images[s.number].path), s.why);
+    if (p.merges.empty()) fmt::print("{}: {}: nothing to merge\n", name, counted(p.layers_left(), "layer"));
+    for (const auto& m : p.merges)
+        fmt::print("{}: layers {} to {} of {} become one, {}: {} to copy\n", name, m.range.first, m.range.last, p.images.size(),
+                   escaped(p.images[m.range.last].path), human_size(m.size.bytes));
+    if (!p.merges.empty())
+        fmt::print("  {} to copy, free space needed {}, given back in the end {}; {} left\n", human_size(p.copied),
+                   human_size(p.peak), human_size(p.freed), counted(p.layers_left(), "layer"));
 }
 
 void run(const Options& o) {
-    if (o.abort + !o.range.empty() + (o.max_layers != 0) > 1)
-        throw Error(Exit::usage, "compact: expected one of --range, --max-layers and --abort");
-    const device::Live live = device::look_at(o.name);
-    std::optional<device::CompactTurn> turn;
-    if (!o.plan) turn.emplace(live);
+    if (ways(o) + o.abort > 1)
+        throw Error(Exit::usage,
+                    "compact: expected one of --range, --delete, --flatten, --max-layers, --abort, or --keep and --older-than");
+    const device::Selection selection = selection_of(o);
+    device::Subject subject = device::subject(o.what);
+    std::optional<device::ChainTurn> turn;
+    if (!o.plan) turn.emplace(subject);
     if (o.abort) {
-        if (!device::abort_compact(live)) throw failed("{}: no merge was cut off", escaped(o.name));
-        fmt::print("/dev/mapper/{}: what the merge left is gone\n", escaped(o.name));
+        if (!device::abort_compact(subject, o.chain)) throw failed("{}: no merge was cut off", escaped(o.what));
+        fmt::print("{}: what the merge left is gone\n", escaped(name_of(subject)));
         return;
     }
     std::optional<Progress> progress;
+    std::uint64_t last = 0;
     device::CompactOptions how;
     how.keep_old = o.keep_old;
     how.progress = [&](std::uint64_t done, std::uint64_t all) {
+        if (done < last) progress.reset();  // the next merge
+        last = done;
         if (!progress && all) progress.emplace("copying", all);
         if (progress) progress->reach(done);
     };
-    const bool resumed = !o.plan && device::resume_compact(live, how);
-    if (resumed && !o.json) fmt::print("/dev/mapper/{}: the merge that was cut off is done\n", escaped(o.name));
-    if (o.range.empty() && !o.max_layers) {
-        if (!resumed) throw Error(Exit::usage, "compact: expected --range or --max-layers");
+    const bool resumed = !o.plan && device::resume_compact(subject, o.chain, how);
+    progress.reset();
+    if (resumed && !o.json) fmt::print("{}: the merge that was cut off is done\n", escaped(name_of(subject)));
+    if (!ways(o)) {
+        if (!resumed)
+            throw Error(Exit::usage, "compact: expected --range, --delete, --keep, --older-than, --flatten or --max-layers");
         return;
     }
-    // What was cut off may have been this very range: its numbers mean other layers now.
-    if (resumed && !o.range.empty()) return;
-    const device::Live now = resumed ? device::look_at(o.name) : live;
-    const std::optional<device::Range> range = o.max_layers ? choose(now, o.max_layers) : parse_range(o.range);
-    if (!range) {
-        if (o.json)
-            print_json(nlohmann::json{{"device", "/dev/mapper/" + o.name}, {"layer_count", now.status.depth}});
-        else
-            fmt::print("/dev/mapper/{}: {}: nothing to merge\n", escaped(o.name), counted(now.status.depth, "layer"));
-        return;
-    }
-    const device::CompactPlan plan = device::plan_compact(now, *range);
-    if (!o.json) print_plan(plan, *range);
-    if (!o.plan) device::compact(plan, how);
+    // What was cut off may have been these very layers: they are gone, and numbers mean others now.
+    if (resumed && (!o.range.empty() || !o.remove.empty() || !o.keep.empty())) return;
+    if (resumed) subject = device::subject(o.what);
+    const device::CompactPlan plan = device::plan_compact(subject, selection, o.registry, o.chain);
+    if (!o.json) print_plan(subject, plan);
+    if (!o.plan) device::compact(subject, plan, how);
     progress.reset();
     if (o.json)
-        print_json(facts(plan, *range));
-    else if (!o.plan)
-        fmt::print("/dev/mapper/{}: merged into {}\n", escaped(o.name), escaped(plan.path));
+        print_json(facts(subject, plan));
+    else if (!o.plan && !plan.merges.empty())
+        fmt::print("{}: done\n", escaped(name_of(subject)));
 }
 
 }  // namespace
 
 CLI::App* add_compact(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
-    CLI::App* c = app.add_subcommand("compact", "Merge sealed layers of the device NAME into one while it is in use");
-    c->add_option("NAME", o->name, "Name of the device")->required();
-    c->add_option("--range", o->range, "The layers to merge, by their numbers from the base, which is 0")->type_name("A..B");
+    CLI::App* c = app.add_subcommand("compact", "Merge sealed layers of a device in use, or of a chain, into fewer ones");
+    const auto list = [&](const char* name, std::vector<std::string>& to, const char* help, const char* type) {
+        c->add_option(name, to, help)->type_name(type)->allow_extra_args(false)->delimiter(',');
+    };
+    c->add_option("NAME|TOP", o->what, "Name of a device, or the image on top of a chain")->required();
+    c->add_option("--range", o->range, "Merge these layers into one, by number from the base, which is 0, or name")
+        ->type_name("A..B");
+    list("--delete", o->remove, "Delete these snapshots: each is merged into the layer above it", "SNAPSHOT[,...]");
+    list("--keep", o->keep, "Delete all snapshots but these and the last", "SNAPSHOT[,...]");
+    c->add_option("--older-than", o->older_than, "Delete the snapshots that are older, with s, m, h, d or w behind the number")
+        ->type_name("AGE");
+    c->add_flag("--flatten", o->flatten, "Merge all sealed layers into one");
     c->add_option("--max-layers", o->max_layers, "Merge as many layers as it takes so that N are left, the cheapest neighbours")
-        ->type_name("N");
+        ->type_name("N")
+        ->check(CLI::PositiveNumber);
+    c->add_option("--registry", o->registry,
+                  "Folder below which other chains may use the layers, besides the layers' own; repeatable")
+        ->type_name("DIR")
+        ->allow_extra_args(false);
+    add_allow_options(*c, o->chain.allow, o->chain.assume_raw, "TOP's");
     c->add_flag("--plan", o->plan, "Only say what would be done");
     c->add_flag("--keep-old", o->keep_old, "Leave the files that were merged where they are");
     c->add_flag("--abort", o->abort, "Take away what a merge that was cut off left");

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // dmchain create: from a qcow2 image to a device in one step.
-#include <unistd.h>
-
 #include <filesystem>
 #include <memory>
 
@@ -11,6 +9,7 @@
 #include "commands/print_json.hpp"
 #include "commands/registry.hpp"
 #include "device/layer.hpp"
+#include "device/make.hpp"
 #include "io/lasting.hpp"
 #include "io/text.hpp"
 #include "qcow2/active.hpp"
@@ -62,27 +61,6 @@ chain::ChainFile start(const Options& o, const std::string& path) {
     chain::ChainFile file = device::open_for_device(path);
     device::start(o.name, file, o.table);
     return file;
-}
-
-// From a sealed chain, which is closed, to a device with a new active layer on top, which has been made; what was made
-// before something goes wrong goes.
-void create_writable(const Options& o, const std::string& path, bool replace, const std::string& layer) {
-    bool built = false;
-    std::optional<chain::ChainFile> file;
-    try {
-        qcow2::ChainOptions top = o.image.chain;
-        top.in_use = true;
-        top.beneath.push_back(o.image.image);  // the layer may lie elsewhere
-        device::build_chain_file(qcow2::Chain(layer, top), path, true, replace);
-        built = true;
-        file = start(o, path);
-    } catch (...) {
-        // A device of this name may be another command's: ours is not there if start() failed.
-        if (!std::filesystem::is_block_file(layer)) ::unlink(layer.c_str());
-        if (built) ::unlink(path.c_str());
-        throw;
-    }
-    say_made(o.name, *file, o.json);
 }
 
 // Units of a layer on top of @chain, which does not count itself.
@@ -139,10 +117,12 @@ void run(const Options& o) {
         device::build_chain_file(*chain, path, false, replace);
         say_made(o.name, start(o, path), o.json);
     } else {
-        if (!o.in_place) device::make_layer_on(layer, o.image.image, *chain);
         // It is locked as long as it is open, and its files count.
         chain.reset();
-        o.in_place ? create_in_place(o, path, replace, units) : create_writable(o, path, replace, layer);
+        if (o.in_place)
+            create_in_place(o, path, replace, units);
+        else
+            say_made(o.name, device::make_device({o.name, o.image.image, layer, path, replace, o.image.chain, o.table}), o.json);
     }
 }
 

@@ -7,6 +7,9 @@
 #include "device/content.hpp"
 #include "commands/print_json.hpp"
 #include "commands/options.hpp"
+#include "commands/owner_plot.hpp"
+#include "commands/write_file.hpp"
+#include "io/gnuplot.hpp"
 #include "commands/registry.hpp"
 #include "io/progress.hpp"
 #include "io/text.hpp"
@@ -36,8 +39,9 @@ std::vector<std::string> features(const Layer& layer) {
     return out;
 }
 
-Json layer_json(const Layer& layer, const qcow2::Usage& usage) {
+Json layer_json(const Layer& layer, const qcow2::Usage& usage, std::size_t number) {
     Json j;
+    j["number"] = number;
     j["path"] = layer.file().path();
     j["type"] = layer.file().identity().block_device ? "device" : "file";
     j["format"] = qcow2::name_of(layer.format());
@@ -82,9 +86,9 @@ Json content_json(const device::Content& c) {
     return j;
 }
 
-void print_layer(const Layer& layer, const qcow2::Usage& usage, std::size_t depth) {
-    // The tree of a chain has one branch; so its depth is a number, and the line stays short at any depth.
-    fmt::print("{:>4}  {}\n", depth, escaped(layer.file().path()));
+void print_layer(const Layer& layer, const qcow2::Usage& usage, std::size_t number) {
+    // The tree of a chain has one branch; so its place is a number, and the line stays short at any depth.
+    fmt::print("{:>4}  {}\n", number, escaped(layer.file().path()));
     std::string what = qcow2::name_of(layer.format());
     if (layer.image())
         what += fmt::format(" v{}, clusters of {}", layer.image()->header().version,
@@ -115,16 +119,21 @@ void print_content(const device::Content& c) {
     fmt::print("  {}\n", line);
 }
 
-void inspect(const ImageOptions& options, bool json) {
+void inspect(const ImageOptions& options, bool json, const std::string& plot) {
+    if (!plot.empty()) require_plot(plot);
     qcow2::ChainOptions how = options.chain;
     how.in_use = true;
     qcow2::Chain chain(options.image, how);
     say_warnings(chain);
     std::vector<qcow2::Usage> usage;
+    OwnerPlot picture(chain);
     {
         Progress progress("reading tables", chain.virtual_size());
-        usage = qcow2::survey(chain, [&](std::uint64_t bytes) { progress.add(bytes); });
+        usage = qcow2::survey(
+            chain, [&](std::uint64_t bytes) { progress.add(bytes); },
+            [&](std::size_t layer, std::uint64_t begin, std::uint64_t end) { picture.add(layer, begin, end); });
     }
+    if (!plot.empty()) write_file(plot, plot_svg(picture.script(), 1200, 700));
     qcow2::Reader reader(chain);
     std::vector<std::string> problems;
     std::vector<device::Content> content = device::find_content(reader, chain.virtual_size(), problems);
@@ -137,7 +146,7 @@ void inspect(const ImageOptions& options, bool json) {
         j["layer_count"] = layers.size();
         j["unit_bytes"] = chain.unit();
         j["layers"] = Json::array();
-        for (std::size_t i = layers.size(); i-- > 0;) j["layers"].push_back(layer_json(*layers[i], usage[i]));
+        for (std::size_t i = layers.size(); i-- > 0;) j["layers"].push_back(layer_json(*layers[i], usage[i], i));
         j["content"] = Json::array();
         for (const device::Content& c : content) j["content"].push_back(content_json(c));
         j["problems"] = problems;
@@ -146,9 +155,9 @@ void inspect(const ImageOptions& options, bool json) {
         return;
     }
     fmt::print("{}\n", escaped(options.image));
-    fmt::print("  disk {} ({} bytes), {}, top first:\n", human_size(chain.virtual_size()), chain.virtual_size(),
+    fmt::print("  disk {} ({} bytes), {}, top first (0 is the base):\n", human_size(chain.virtual_size()), chain.virtual_size(),
                counted(layers.size(), "layer"));
-    for (std::size_t i = layers.size(); i-- > 0;) print_layer(*layers[i], usage[i], layers.size() - i);
+    for (std::size_t i = layers.size(); i-- > 0;) print_layer(*layers[i], usage[i], i);
     fmt::print("On the disk:\n");
     for (const device::Content& c : content) print_content(c);
     if (content.empty()) fmt::print("  nothing that libblkid knows\n");
@@ -161,10 +170,13 @@ CLI::App* add_inspect(CLI::App& app, Exit&) {
     CLI::App* command = app.add_subcommand("inspect", "Show the layers of a chain and what is on its disk");
     auto options = std::make_shared<ImageOptions>();
     auto json = std::make_shared<bool>(false);
+    auto plot = std::make_shared<std::string>();
     add_image_options(*command, *options);
     add_force_share(*command, *options);
+    command->add_option("--plot", *plot, "Draw which layer each part of the disk comes from, as SVG (needs gnuplot)")
+        ->type_name("FILE");
     command->add_flag("--json", *json, "Print JSON");
-    command->callback([options, json] { inspect(*options, *json); });
+    command->callback([options, json, plot] { inspect(*options, *json, *plot); });
     return command;
 }
 

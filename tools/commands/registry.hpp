@@ -16,12 +16,20 @@ namespace dmchain::commands {
 using Add = CLI::App* (*)(CLI::App& app, Exit& status);
 
 CLI::App* add_inspect(CLI::App& app, Exit& status);
+CLI::App* add_snapshots(CLI::App& app, Exit& status);
 CLI::App* add_check(CLI::App& app, Exit& status);
+CLI::App* add_survey(CLI::App& app, Exit& status);
+CLI::App* add_diff(CLI::App& app, Exit& status);
+CLI::App* add_export(CLI::App& app, Exit& status);
+CLI::App* add_import(CLI::App& app, Exit& status);
+CLI::App* add_serve(CLI::App& app, Exit& status);
 CLI::App* add_create(CLI::App& app, Exit& status);
 CLI::App* add_activate(CLI::App& app, Exit& status);
 CLI::App* add_table(CLI::App& app, Exit& status);
 CLI::App* add_index(CLI::App& app, Exit& status);
 CLI::App* add_release(CLI::App& app, Exit& status);
+CLI::App* add_clone(CLI::App& app, Exit& status);
+CLI::App* add_rollback(CLI::App& app, Exit& status);
 CLI::App* add_remove(CLI::App& app, Exit& status);
 CLI::App* add_deactivate(CLI::App& app, Exit& status);
 CLI::App* add_snapshot(CLI::App& app, Exit& status);
@@ -32,6 +40,7 @@ CLI::App* add_resize(CLI::App& app, Exit& status);
 CLI::App* add_ls(CLI::App& app, Exit& status);
 CLI::App* add_status(CLI::App& app, Exit& status);
 CLI::App* add_hold(CLI::App& app, Exit& status);
+CLI::App* add_gc(CLI::App& app, Exit& status);
 CLI::App* add_doctor(CLI::App& app, Exit& status);
 CLI::App* add_help(CLI::App& app, Exit& status);
 

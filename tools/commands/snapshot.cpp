@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -33,6 +34,7 @@ struct Options {
     std::string layer;
     std::string freeze;
     std::string thaw;
+    qcow2::Label label;
     device::SealHow how;
     bool prepare = false;
     bool no_seal = false;
@@ -100,6 +102,8 @@ nlohmann::json facts(const Options& o, const std::string& layer, const std::stri
         j["next_layer"] = layer;
         return j;
     }
+    if (!o.label.name.empty()) j["name"] = o.label.name;
+    if (!o.label.note.empty()) j["note"] = o.label.note;
     j["active_layer"] = layer;
     j["frozen_layer"] = active;
     j["frozen_id"] = id;
@@ -137,7 +141,37 @@ bool take(const Options& o, const device::Live& live, const std::string& layer, 
     }
 }
 
-void run(const Options& o) {
+// Before anything is done: whether the layer that is to be frozen can have the name.
+void check_name(const Options& o, const device::Live& live, const std::string& active) {
+    qcow2::check_label(o.label);
+    if (o.label.name.empty() && o.label.note.empty()) return;
+    if (!qcow2::read_header(File(active), true).label_at)
+        throw failed("{}: was made by an older version, and has no room for a name: take one snapshot without a name first",
+                     escaped(active));
+    if (o.label.name.empty()) return;
+    for (const dm::OpenLayer& l : live.layers) {
+        if (l.state == "data" || !device::has_name(l)) continue;
+        const File file(device::name_of(l, o.name));
+        if (!qcow2::has_magic(file)) continue;
+        const std::optional<qcow2::Label> label = qcow2::read_header(file, true, true).label;
+        if (label && label->name == o.label.name)
+            throw failed("{}: the snapshot {} is there already: {}", escaped(o.name), in_quotes(o.label.name),
+                         escaped(file.path()));
+    }
+}
+
+// Writes down when the snapshot was taken, and its name. Returns what went wrong: the snapshot is there all the same.
+std::optional<Error> write_down(const qcow2::Label& label, const std::string& frozen) {
+    try {
+        if (!qcow2::read_header(File(frozen), true).label_at) return std::nullopt;  // of an older version: not named, see above
+        qcow2::write_label(frozen, label);
+    } catch (const Error& e) {
+        return e;
+    }
+    return std::nullopt;
+}
+
+void run(Options o) {
     device::Live live = device::look_at_writable(o.name);
     // The new layer names it: it must have a name.
     const std::string active = device::name_of(*live.active(), o.name);
@@ -148,6 +182,7 @@ void run(const Options& o) {
         throw Error(Exit::usage, "snapshot: the active layer is a block device: name the next one with --layer");
     const std::string layer = o.layer.empty() ? qcow2::next_layer_name(active) : lasting_name(o.layer);
     const bool seals = !o.no_seal;
+    check_name(o, live, active);
     if (o.how.dry_run) {
         device::check_layer_place(layer);
         if (o.json)
@@ -167,12 +202,17 @@ void run(const Options& o) {
             fmt::print("{}\n", escaped(layer));
         return;
     }
-    std::optional<Error> thaw_failed;
+    std::optional<Error> thaw_failed, label_failed;
+    // So that nobody seals the layer before it has its label. Who seals now does not know this one.
+    std::optional<device::SealingTurn> turn = device::SealingTurn::if_free(o.name);
     for (int tries = 0; !take(o, live, layer, tries < 10, thaw_failed); tries++) {
         std::this_thread::sleep_for(std::chrono::milliseconds(100));
         live = device::look_at_writable(o.name);
         device::make_layer_on(layer, live, active);
     }
+    o.label.time = std::time(nullptr);
+    label_failed = write_down(o.label, active);
+    turn.reset();
     if (o.json)
         print_json(facts(o, layer, active, live.active()->id));
     else
@@ -184,7 +224,8 @@ void run(const Options& o) {
         device::seal_all_frozen(o.name, o.how, [](const std::string&, const qcow2::SealResult&) {});
     else if (seals)
         device::seal_in_background(live, o.how);
-    if (thaw_failed) throw Error(thaw_failed->code(), fmt::format("{}: the snapshot is there", thaw_failed->what()));
+    for (const auto& e : {thaw_failed, label_failed})
+        if (e) throw Error(e->code(), fmt::format("{}: the snapshot is there", e->what()));
 }
 
 }  // namespace
@@ -197,6 +238,8 @@ CLI::App* add_snapshot(CLI::App& app, Exit&) {
                   "The new layer: a file to make, or a block device (default: the active layer's "
                   "name with the next number)")
         ->type_name("PATH");
+    c->add_option("--name", o->label.name, "Name of the snapshot, by which other commands know it")->type_name("NAME");
+    c->add_option("--note", o->label.note, "A line of text on it")->type_name("TEXT");
     c->add_option("--freeze", o->freeze, "Shell command that makes the guest's file systems consistent, run before")
         ->type_name("CMD");
     c->add_option("--thaw", o->thaw, "Shell command that undoes that, run afterwards in any case")->type_name("CMD");

@@ -83,24 +83,36 @@ bool seal_as_unit(const Live& device, const SealHow& how) {
     return run_quietly(words);
 }
 
-}  // namespace
-
-SealingTurn::SealingTurn(const std::string& name) {
+int open_turn(const std::string& name) {
     ::mkdir(turns, 0700);
     const std::string path = fmt::format("{}/{}.seal", turns, name);
-    fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd_ < 0) throw failed("{}: cannot open: {}", escaped(path), std::strerror(errno));
+    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) throw failed("{}: cannot open: {}", escaped(path), std::strerror(errno));
+    return fd;
+}
+
+}  // namespace
+
+SealingTurn::SealingTurn(const std::string& name) : fd_(open_turn(name)) {
     if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) return;
     fmt::print(stderr, "dmchain: {}: another dmchain seals its layers: waiting until it is done\n", escaped(name));
     while (::flock(fd_, LOCK_EX) != 0)
         if (errno != EINTR) {
             const int why = errno;
             ::close(fd_);
-            throw failed("{}: cannot lock: {}", escaped(path), std::strerror(why));
+            throw failed("{}: cannot wait for those who seal its layers: {}", escaped(name), std::strerror(why));
         }
 }
 
-SealingTurn::~SealingTurn() { ::close(fd_); }
+std::optional<SealingTurn> SealingTurn::if_free(const std::string& name) {
+    SealingTurn turn(open_turn(name));
+    if (::flock(turn.fd_, LOCK_EX | LOCK_NB) != 0) return std::nullopt;
+    return turn;
+}
+
+SealingTurn::~SealingTurn() {
+    if (fd_ >= 0) ::close(fd_);
+}
 
 void seal_all_frozen(const std::string& name, const SealHow& how,
                      const std::function<void(const std::string& path, const qcow2::SealResult&)>& report) {

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "device/layer.hpp"
 
@@ -15,11 +17,16 @@ namespace dmchain::device {
 class SealingTurn {
 public:
     explicit SealingTurn(const std::string& name);
+    // Does not wait: nothing if another process has it.
+    static std::optional<SealingTurn> if_free(const std::string& name);
+    SealingTurn(SealingTurn&& o) noexcept : fd_(std::exchange(o.fd_, -1)) {}
+    SealingTurn& operator=(SealingTurn&&) = delete;
     ~SealingTurn();
     SealingTurn(const SealingTurn&) = delete;
     SealingTurn& operator=(const SealingTurn&) = delete;
 
 private:
+    explicit SealingTurn(int fd) : fd_(fd) {}
     int fd_;
 };
 

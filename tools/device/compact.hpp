@@ -1,60 +1,73 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Merging neighbouring sealed layers of a device that is in use: the plan, and carrying it out. docs/operations.md has the
-// steps, and what a cut between any two of them leaves.
+// Merging neighbouring sealed layers of a chain, whether a device has it or not: the plan, and carrying it out.
+// docs/operations.md has the steps, and what a cut between any two of them leaves.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "chain/merge.hpp"
-#include "device/live.hpp"
+#include "device/images.hpp"
 
 namespace dmchain::device {
 
-// Layers first..last of a device, by their place from the base, which is 0; data files are not counted.
+// Images first..last of a chain, by their number from the base, which is 0.
 struct Range {
     std::size_t first;
     std::size_t last;
 };
 
-struct CompactOptions {
-    bool keep_old = false;  // the files that were replaced stay: that of the topmost with ".old" behind its name
-    std::function<void(std::uint64_t done, std::uint64_t all)> progress;
+// What is to go. One of these is given; each text is an image as find_image() knows it.
+struct Selection {
+    std::optional<std::pair<std::string, std::string>> range{};  // these become one
+    std::vector<std::string> remove{};                           // these snapshots are deleted: each is merged into the one above
+    std::optional<std::vector<std::string>> keep{};              // all others are deleted
+    std::optional<std::int64_t> older_than{};                    // those frozen before, seconds since 1970
+    bool flatten = false;                                        // all that is sealed becomes one
+    std::size_t max_layers = 0;                                  // not 0: so many are left
 };
 
 struct CompactPlan {
-    std::string device;
-    std::vector<dm::OpenLayer> layers;  // that are merged, base first
-    std::string path;                   // of the merged file in the end: that of the topmost layer
-    chain::MergeSize size;
-    std::uint64_t freed = 0;  // bytes on disk of the files that go
-    std::size_t depth = 0;    // layers of the device now
+    struct Merge {
+        Range range;
+        chain::MergeSize size;
+        std::uint64_t freed = 0;  // bytes on disk of the files that go
+    };
+    struct Skipped {
+        std::size_t number;
+        std::string why;  // "is a block device: ..."
+    };
+    std::vector<ChainImage> images;
+    std::vector<Merge> merges;               // the topmost first: so the numbers of the others stay
+    std::vector<Skipped> skipped;            // that were selected, but have to stay
+    std::vector<std::string> chain_files{};  // of a chain at rest, that are rebuilt
+    std::vector<std::string> allow{};        // as in qcow2::ChainOptions
+    std::uint64_t copied = 0, freed = 0;     // bytes of all merges
+    std::uint64_t peak = 0;                  // of extra space while they run, at the most
+
+    std::size_t layers_left() const;
 };
 
-// Whose turn it is to change the layers of the device: throws failed(), naming the process, if another one is at it. Kept as
-// long as this object lives; ends with the process.
-class CompactTurn {
-public:
-    explicit CompactTurn(const Live& device);
-    ~CompactTurn();
-    CompactTurn(const CompactTurn&) = delete;
-    CompactTurn& operator=(const CompactTurn&) = delete;
+// Checks all that can be known before anything is changed. Throws failed() for what cannot be done, naming the layer and why.
+// What a selection by age, number, or of what to keep cannot have is skipped instead. @registry: folders where others may
+// name the layers, besides the layers' own.
+CompactPlan plan_compact(const Subject& subject, const Selection& selection, const std::vector<std::string>& registry,
+                         const qcow2::ChainOptions& options);
 
-private:
-    int fd_;
+struct CompactOptions {
+    bool keep_old = false;  // the files that were replaced stay: that of the topmost with ".old" behind its name
+    std::function<void(std::uint64_t done, std::uint64_t all)> progress;  // bytes copied, of one merge
 };
+// With the turn held (turn.hpp). Returns when the merged files have taken the place of the layers and these are gone.
+void compact(const Subject& subject, const CompactPlan& plan, const CompactOptions& options);
 
-// Checks all that can be known before anything is changed. Throws failed() for what cannot be merged, naming the layer.
-CompactPlan plan_compact(const Live& device, const Range& range);
-// With the turn held. Returns when the merged file has taken the place of the layers and these are gone.
-void compact(const CompactPlan& plan, const CompactOptions& options);
-
-// Whether a merge of the device was cut off. If so, goes on with it to its end. With the turn held.
-bool resume_compact(const Live& device, const CompactOptions& options);
-// Takes away what a merge that was cut off left. Returns whether there was something. Throws failed() if the merged file is
-// part of the device already: then it can only go on.
-bool abort_compact(const Live& device);
+// Whether merges of the chain were cut off. If so, goes on with them to their end. With the turn held.
+bool resume_compact(const Subject& subject, const qcow2::ChainOptions& chain, const CompactOptions& options);
+// Takes away what a merge that was cut off left, and those that were to follow it. Returns whether there was something. Throws failed()
+// if the merged file is part of the chain already: then it can only go on.
+bool abort_compact(const Subject& subject, const qcow2::ChainOptions& chain);
 
 }  // namespace dmchain::device

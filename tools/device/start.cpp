@@ -7,6 +7,7 @@
 #include "chain/builder.hpp"
 #include "chain/owner.hpp"
 #include "device/live.hpp"
+#include "device/turn.hpp"
 #include "io/lasting.hpp"
 #include "io/progress.hpp"
 #include "io/qemu_lock.hpp"
@@ -87,6 +88,13 @@ void require_nobody_writes(const chain::ChainFile& file, const chain::Places& pl
     }
 }
 
+// Data files stand behind their images.
+const std::string& image_on_top(const chain::ChainFile& file, const chain::Places& places) {
+    std::size_t i = file.layers().size() - 1;
+    while (i > 0 && le16toh(file.layers()[i].owner) != CHAIN_NO_LAYER) i--;
+    return places.paths[i];
+}
+
 }  // namespace
 
 chain::ChainFile open_for_device(const std::string& path, const StartOptions& options) {
@@ -94,6 +102,7 @@ chain::ChainFile open_for_device(const std::string& path, const StartOptions& op
     allow_open_files(1);
     const chain::Places places = chain::find_layers(file, options.which);
     require_nobody_writes(file, places);
+    require_no_turn(image_on_top(file, places));
     if (!file.sectors()) throw empty_disk(path);
     if (const chain_layer* active = file.active()) {
         const std::string& layer = places.paths[static_cast<std::size_t>(active - file.layers().data())];

@@ -231,7 +231,13 @@ Device device_of(const std::string& name, const dm_info& info) {
 bool exists(const std::string& name) { return look_at(name).exists != 0; }
 
 void require_creatable(const std::string& name) {
-    if (exists(name))
+    const dm_info info = look_at(name);
+    if (info.exists && !info.live_table)
+        throw failed(
+            "{}: there is such a device without a table, as a command leaves it that is killed while it makes one: "
+            "'dmsetup remove {}' first",
+            escaped(name), escaped(name));
+    if (info.exists)
         throw failed("{}: there is such a device already: 'dmchain remove' it, or choose another name", escaped(name));
     require_target();
 }

@@ -12,7 +12,8 @@ namespace dmchain::dm {
 namespace {
 
 Error in_use(const Device& d) {
-    return failed("{}: the device is open {} time(s): unmount it or stop who uses it first", escaped(d.name), d.open_count);
+    return failed("{}: the device is open {}: unmount it or stop who uses it first", escaped(d.name),
+                  counted(static_cast<std::uint64_t>(d.open_count), "time"));
 }
 
 }  // namespace

@@ -122,11 +122,12 @@ bool holds(const std::string& fdinfo, off_t byte) {
     return false;
 }
 
-// The process that holds @byte of the file open as @fd; 0 if it cannot be seen from here.
-long holder_of(int fd, off_t byte) {
+// The processes that hold @byte of the file open as @fd, at most @most of them.
+std::vector<long> holders_of(int fd, off_t byte, std::size_t most) {
+    std::vector<long> out;
     struct stat file {
     }, st{};
-    if (::fstat(fd, &file) != 0) return 0;
+    if (::fstat(fd, &file) != 0) return out;
     std::vector<long> pids;
     for (const std::string& name : names_in("/proc")) pids.push_back(std::strtol(name.c_str(), nullptr, 10));
     std::sort(pids.begin(), pids.end());
@@ -134,10 +135,13 @@ long holder_of(int fd, off_t byte) {
         const std::string process = fmt::format("/proc/{}", pid);
         for (const std::string& number : names_in(process + "/fd"))
             if (::stat((process + "/fd/" + number).c_str(), &st) == 0 && st.st_dev == file.st_dev && st.st_ino == file.st_ino &&
-                holds(process + "/fdinfo/" + number, byte))
-                return pid;
+                holds(process + "/fdinfo/" + number, byte)) {
+                out.push_back(pid);
+                if (out.size() == most) return out;
+                break;
+            }
     }
-    return 0;
+    return out;
 }
 
 // The kernel keeps 15 bytes of a process's name; the command line has the rest of a longer one.
@@ -157,7 +161,10 @@ struct Holder {
 
 Holder holder_of(int fd, const Conflict& c) {
     Holder h;
-    h.pid = c.pid > 0 ? c.pid : holder_of(fd, c.byte);
+    if (c.pid > 0)
+        h.pid = c.pid;
+    else if (const auto seen = holders_of(fd, c.byte, 1); !seen.empty())
+        h.pid = seen.front();
     if (h.pid) h.name = name_of(h.pid);
     return h;
 }
@@ -198,8 +205,23 @@ std::optional<ImageConflict> lock_image(int fd, ImageUse use) {
     }
 }
 
+bool is_written(int fd) { return find(fd, {used + write, used + resize}).has_value(); }
+
 void require_image_lock(int fd, const std::string& path, ImageUse use) {
     if (const auto conflict = lock_image(fd, use)) throw failed("{}: {}: {}", escaped(path), conflict->found, conflict->advice);
+}
+
+std::optional<std::string> find_user(int fd) {
+    // Whoever has an image open reads it, and lets nobody resize it, or says so of some other byte.
+    const std::optional<Conflict> any = find(fd, {used + consistent_read, used + write, used + resize, unshared + write,
+                                                  unshared + resize, unshared + consistent_read});
+    if (!any) return std::nullopt;
+    const std::vector<long> holders = holders_of(fd, any->byte, 64);
+    for (const long pid : holders)
+        if (const std::string name = name_of(pid); name != keeper_process)
+            return fmt::format("is open in {} (process {})", escaped(name), pid);
+    if (!holders.empty()) return std::nullopt;
+    return "is open in a process that cannot be seen from here";
 }
 
 }  // namespace dmchain

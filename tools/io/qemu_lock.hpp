@@ -28,8 +28,14 @@ struct ImageConflict {
 // such locks there are none, and no conflicts, as with QEMU's "locking=auto". A job of another dmchain that is in the way is
 // waited for, some seconds. Two open files of one process are in each other's way as those of two processes are.
 std::optional<ImageConflict> lock_image(int fd, ImageUse use);
-// The same, but a conflict is thrown, as failed(); @path is what the message calls the image.
+// Whether another process has the image open for writing. Takes no lock, and does not look for who it is.
+bool is_written(int fd);
+// As lock_image(), but a conflict is thrown, as failed(); @path is what the message calls the image.
 void require_image_lock(int fd, const std::string& path, ImageUse use);
+
+// The program that has the image open as @fd open in any way, by its locks: "is open in qemu-io (process 4711)". What
+// 'dmchain hold' has open for a device does not count.
+std::optional<std::string> find_user(int fd);
 
 // The name by which 'dmchain hold' is known among processes. It follows its device within a second or so, and those that
 // seal its layers wait for that.

@@ -16,6 +16,27 @@ std::optional<std::uint64_t> Turns::next() {
     return turn < count_ ? std::optional(turn) : std::nullopt;
 }
 
+void Turns::stop() {
+    {
+        const std::lock_guard hold(lock_);
+        stopped_ = true;
+    }
+    changed_.notify_all();
+}
+
+void Turns::in_order(std::uint64_t turn, FunctionRef<void()> use) {
+    std::unique_lock hold(lock_);
+    changed_.wait(hold, [&] { return used_ == turn || stopped_; });
+    if (stopped_) return;
+    // Nobody else can have this turn.
+    hold.unlock();
+    use();
+    hold.lock();
+    used_++;
+    hold.unlock();
+    changed_.notify_all();
+}
+
 void share_out(std::uint64_t count, unsigned threads, const std::function<void(Turns&, bool)>& work) {
     Turns turns(count);
     std::mutex lock;  // covers error

@@ -71,7 +71,7 @@ Writable::~Writable() {
 void Writable::write(const void* data, std::size_t bytes, std::uint64_t offset) {
     seen(Step::write, data, bytes, offset);
     const std::size_t done = write_all(fd_, data, bytes, offset);
-    if (done) bytes_ = std::max(bytes_, offset + done);
+    if (done && offset + done > bytes_) bytes_ = offset + done;
     if (done < bytes)
         throw failed("{}: cannot write {} bytes at offset {:#x}: {}", escaped(path_), bytes - done, offset + done,
                      std::strerror(errno));
@@ -104,6 +104,13 @@ void Writable::allocate(std::uint64_t offset, std::uint64_t bytes) {
         if (offset + bytes > bytes_) resize(offset + bytes);
     }
     bytes_ = std::max(bytes_, offset + bytes);
+}
+
+void Writable::make_zero(std::uint64_t offset, std::uint64_t bytes) {
+    seen(Step::punch, nullptr, bytes, offset);
+    // Of a device, too, this reads zeroes afterwards, or fails.
+    if (::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset), static_cast<off_t>(bytes)) != 0)
+        write_zeroes(bytes, offset);
 }
 
 void Writable::punch(std::uint64_t offset, std::uint64_t bytes) {

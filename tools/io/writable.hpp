@@ -27,6 +27,7 @@ public:
     bool is_device() const { return device_; }
     std::uint64_t size() const { return bytes_; }  // bytes, as of opening or the last resize()
 
+    // Any thread, within size().
     void write(const void* data, std::size_t bytes, std::uint64_t offset);
     void write_zeroes(std::uint64_t bytes, std::uint64_t offset);
     // What was written, and the file's size, are durable; nothing of a device stays cached.
@@ -34,6 +35,8 @@ public:
     void resize(std::uint64_t bytes);  // not of a device
     // Makes sure that a file has room for the range, which reads zeroes where it was not there before.
     void allocate(std::uint64_t offset, std::uint64_t bytes);
+    // Makes the range read zeroes, with a hole where that is possible.
+    void make_zero(std::uint64_t offset, std::uint64_t bytes);
     // Gives the range back to the file system or the device, where that is possible; it may read anything then.
     void punch(std::uint64_t offset, std::uint64_t bytes);
 

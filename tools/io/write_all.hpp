@@ -10,4 +10,7 @@ namespace dmchain {
 // Writes @bytes of @data at byte @offset. Returns how many were written: if fewer, errno says why.
 std::size_t write_all(int fd, const void* data, std::size_t bytes, std::uint64_t offset);
 
+// The same, where the file descriptor stands: for pipes, too.
+std::size_t write_all(int fd, const void* data, std::size_t bytes);
+
 }  // namespace dmchain

@@ -28,10 +28,10 @@ constexpr std::uint64_t first_blocks = 32u << 10;  // bytes; with the rest that 
 }  // namespace
 
 LogId write_empty_log(Writable& to, std::uint32_t cluster_bits, std::uint32_t unit_bits, std::uint64_t sectors,
-                      std::uint64_t segment_bytes) {
+                      std::uint64_t segment_bytes, const std::optional<LogId>& given) {
     const std::uint64_t at = std::uint64_t{1} << cluster_bits;
-    LogId id;
-    if (::getrandom(id.data(), id.size(), 0) != static_cast<ssize_t>(id.size()))
+    LogId id = given.value_or(LogId{});
+    if (!given && ::getrandom(id.data(), id.size(), 0) != static_cast<ssize_t>(id.size()))
         throw failed("{}: no random bytes for the log's id", escaped(to.path()));
     chain_log_head head{};
     std::memcpy(head.magic, CHAIN_LOG_MAGIC, sizeof head.magic);
@@ -68,12 +68,15 @@ void fill(Writable& to, const ActiveOptions& o) {
     h.size = o.size;
     h.incompatible = incompatible_in_use;
     h.sealed_unit_bits = chain_unit_shift(o.cluster_bits, o.subblock_bits);
+    h.has_id_room = true;
     if (!o.backing_name.empty()) {
         h.backing_name = o.backing_name;
         h.backing_format = o.backing_format;
     }
+    h.label_at = 0;  // header_bytes() knows where
+    h.label = o.label;
     const auto header = header_bytes(h, to.path());
-    write_empty_log(to, o.cluster_bits, *h.sealed_unit_bits, o.size >> 9, segment);
+    write_empty_log(to, o.cluster_bits, *h.sealed_unit_bits, o.size >> 9, segment, o.id);
     if (to.is_device()) {
         // The header last: until it is durable this is no image. A file has a name only when all is there.
         to.write_zeroes(cluster - header.size(), header.size());

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <filesystem>
 #include <map>
 #include <tuple>
 
@@ -26,7 +27,9 @@ public:
         : options_(options), faults_(faults), warnings_(warnings), policy_(options.allow) {}
 
     // Adds the layers to @layers, top first; on an error they are those above the one at fault.
-    void open(const std::string& top, std::vector<std::unique_ptr<Layer>>& layers) {
+    void open(const std::string& named, std::vector<std::unique_ptr<Layer>>& layers) {
+        if (options_.instead) instead_ = identity_of(options_.instead->first);
+        const std::string top = instead_ && instead_->same_file(identity_of(named)) ? options_.instead->second : named;
         std::optional<File> next(top);
         std::string above;  // path of the image above
         std::size_t depth = 0;
@@ -69,6 +72,11 @@ public:
             name = parse_file_name(escaped(above), *backing, declared);
             name.path = absolute(folder, name.path);
             if (name.data_file) name.data_file = absolute(folder, *name.data_file);
+            std::error_code none;
+            if (instead_ && std::filesystem::exists(name.path, none) && instead_->same_file(identity_of(name.path))) {
+                name.path = options_.instead->second;
+                name.format = Format::qcow2;
+            }
             next.emplace(open_named(above, "backing file", name.path));
         }
     }
@@ -85,19 +93,6 @@ private:
         if (!header.data_file_name || header.data_file_name->empty())
             throw damaged("{}: has an external data file, but does not name it", escaped(image));
         return open_named(image, "data file", absolute(folder, parse_data_file_name(escaped(image), *header.data_file_name)));
-    }
-
-    // The part of @file that the windows, the outermost first, leave of it; as in QEMU a file is whole sectors.
-    static Window part_of(const File& file, const std::vector<Window>& windows, const std::string& above) {
-        std::uint64_t begin = 0, bytes = (file.size() + 511) & ~std::uint64_t{511};
-        for (auto w = windows.rbegin(); w != windows.rend(); w++) {
-            if (w->offset > bytes || w->size.value_or(0) > bytes - w->offset)
-                throw failed("{}: names {} bytes at {} of a part of {}, expected them within its {} bytes", escaped(above),
-                             w->size ? std::to_string(*w->size) : "the", w->offset, in_quotes(file.path()), bytes);
-            begin += w->offset;
-            bytes = w->size.value_or(bytes - w->offset);
-        }
-        return {begin, bytes};
     }
 
     File open_named(const std::string& image, const char* what, const std::string& path) {
@@ -179,6 +174,7 @@ private:
     Faults& faults_;
     std::vector<std::string>& warnings_;
     Policy policy_;
+    std::optional<Identity> instead_;  // the file that another stands in for
     std::string top_;
     bool counting_ = false;                                                        // files, and keeping none of them open
     std::map<std::tuple<bool, std::uint64_t, std::uint64_t>, std::size_t> files_;  // identity -> number
@@ -186,6 +182,18 @@ private:
 };
 
 }  // namespace
+
+Window part_of(const File& file, const std::vector<Window>& windows, const std::string& above) {
+    std::uint64_t begin = 0, bytes = (file.size() + 511) & ~std::uint64_t{511};
+    for (auto w = windows.rbegin(); w != windows.rend(); w++) {
+        if (w->offset > bytes || w->size.value_or(0) > bytes - w->offset)
+            throw failed("{}: names {} bytes at {} of a part of {}, expected them within its {} bytes", escaped(above),
+                         w->size ? std::to_string(*w->size) : "the", w->offset, in_quotes(file.path()), bytes);
+        begin += w->offset;
+        bytes = w->size.value_or(bytes - w->offset);
+    }
+    return {begin, bytes};
+}
 
 void Layer::map(std::uint64_t begin, std::uint64_t end, Scratch& scratch, Sink sink) const {
     if (image_) return image_->map(begin, end, scratch, sink);

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "io/error.hpp"
@@ -68,6 +69,9 @@ struct ChainOptions {
     // Whether images that another process writes are read all the same, with a line in warnings(). Not set: they are
     // refused, and the command has no such option.
     std::optional<bool> force_share{};
+    // A file of the chain that another one stands in for, which holds the same as it and what is between: a merged one that has
+    // not got its name yet.
+    std::optional<std::pair<std::string, std::string>> instead{};
     bool lock_top = true;  // false: the caller writes the top image, and has locked it
 };
 
@@ -82,6 +86,9 @@ public:
     // to go further down is kept in stopped(): layers() then has only what is above. It is thrown if that is
     // the top image.
     Chain(const std::string& top, const ChainOptions& options, Faults& faults);
+
+    // Leaves out the layers above number @top, as if that was the one that was opened.
+    void end_at(std::size_t top) { layers_.resize(top + 1); }
 
     const std::optional<Error>& stopped() const { return stopped_; }
     const std::vector<std::string>& warnings() const { return warnings_; }  // lines; only with force_share
@@ -99,6 +106,10 @@ private:
     std::optional<Error> stopped_;
     std::vector<std::string> warnings_;
 };
+
+// The part of @file that the windows, the outermost first, leave of it; as in QEMU a file is whole sectors. @above: the image
+// that gives them. Throws failed() for one that does not lie in the file.
+Window part_of(const File& file, const std::vector<Window>& windows, const std::string& above);
 
 const char* name_of(Format format);
 const char* name_of(Compression compression);

@@ -44,6 +44,7 @@ inline constexpr std::uint32_t extension_bitmaps = 0x23852875;
 inline constexpr std::uint32_t extension_data_file = 0x44415441;
 inline constexpr std::uint32_t extension_encryption = 0x0537be77;
 inline constexpr std::uint32_t extension_sealed = 0x444d4348;  // "DMCH": see docs/format.md, "Sealed layers"
+inline constexpr std::uint32_t extension_label = 0x444d4c42;   // "DMLB": "Labels"
 
 // "Cluster mapping": L1 and L2 entries
 inline constexpr std::uint64_t offset_mask = 0x00fffffffffffe00;

@@ -163,7 +163,8 @@ private:
         case extension_backing_format:
         case extension_data_file:
         case extension_bitmaps:
-        case extension_sealed: refuse_second(e); break;
+        case extension_sealed:
+        case extension_label: refuse_second(e); break;
         default: break;
         }
         switch (e.type) {
@@ -180,6 +181,7 @@ private:
         case extension_feature_names: feature_names_ = e; break;
         case extension_bitmaps: bitmaps(e); break;
         case extension_sealed:
+            h_.has_id_room = e.bytes == 4 + sizeof(LayerId);
             if (h_.autoclear & autoclear_sealed && e.bytes >= 4) {
                 unsigned char unit[4];
                 read_bytes(unit, sizeof unit, e.at);
@@ -188,10 +190,25 @@ private:
                     *h_.sealed_unit_bits < 9)
                     throw damaged("{}: unit of the sealed layer at offset {:#x} is {} bits, expected {} to {}", name_, e.at,
                                   *h_.sealed_unit_bits, std::max(9u, h_.cluster_bits - 5), h_.cluster_bits);
+                LayerId id{};
+                if (h_.has_id_room) read_bytes(id.data(), sizeof id, e.at + 4);
+                if (id != LayerId{}) h_.sealed_id = id;
             }
             break;
+        case extension_label: label(e); break;
         default: break;  // "can be safely ignored"
         }
+    }
+
+    // The label is the end of the extension. Whoever rewrites the header may have moved it to where it lies in two sectors of
+    // the disk.
+    void label(const Extension& e) {
+        if (e.bytes < label_sector) return;
+        const std::uint64_t place = e.at + e.bytes - label_sector;
+        unsigned char sector[label_sector];
+        read_bytes(sector, sizeof sector, place);
+        if (place % label_sector == 0) h_.label_at = place;
+        h_.label = parse_label(sector);
     }
 
     void bitmaps(const Extension& e) {

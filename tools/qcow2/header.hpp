@@ -3,6 +3,7 @@
 // is only checked to be well-formed here; image.hpp looks at the tables, chain.hpp at the files.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -10,8 +11,12 @@
 #include "io/error.hpp"
 #include "io/file.hpp"
 #include "qcow2/format.hpp"
+#include "qcow2/label.hpp"
 
 namespace dmchain::qcow2 {
+
+// Of a layer that dm-chain made: random, given once.
+using LayerId = std::array<unsigned char, 16>;
 
 enum class Compression : std::uint8_t { zlib = 0, zstd = 1 };
 
@@ -38,6 +43,12 @@ struct Header {
     std::uint64_t bitmap_directory_bytes = 0;
     // Sealed by dm-chain, and not written to since: log2 of the unit in which it owns data, bytes.
     std::optional<std::uint32_t> sealed_unit_bits;
+    // Where in the file there is room for the label of a snapshot, bytes; and what is there.
+    std::optional<std::uint64_t> label_at;
+    std::optional<Label> label;
+    // The id that its log had. None: sealed before ids were kept.
+    std::optional<LayerId> sealed_id;
+    bool has_id_room = false;  // its extension has room for an id, active or sealed
 
     std::uint64_t cluster_size() const { return std::uint64_t{1} << cluster_bits; }
     // Active in dm-chain, or frozen and not sealed: its log alone says what it holds.

@@ -50,6 +50,13 @@ public:
         std::memcpy(&bytes_[next_ + 8], data.data(), data.size());
         next_ += 8 + (data.size() + 7) / 8 * 8;
     }
+    // An extension whose data end with a sector of its own.
+    void sector(std::uint32_t type, const std::array<unsigned char, label_sector>& data) {
+        const std::size_t begin = (next_ + 8 + label_sector - 1) / label_sector * label_sector;
+        std::string bytes(begin - (next_ + 8), '\0');
+        bytes.append(reinterpret_cast<const char*>(data.data()), data.size());
+        extension(type, bytes);
+    }
     std::size_t text(const std::string& s) {
         const std::size_t at = next_;
         std::memcpy(&bytes_[at], s.data(), s.size());
@@ -92,8 +99,14 @@ std::vector<unsigned char> header_bytes(const Header& h, const std::string& name
     b.put32(96, h.refcount_order);
     b.put32(100, header_length);
     if (h.backing_format) b.extension(extension_backing_format, *h.backing_format);
-    b.extension(extension_sealed, std::string(3, '\0') + static_cast<char>(h.sealed_unit_bits.value_or(0)));
+    std::string sealed = std::string(3, '\0') + static_cast<char>(h.sealed_unit_bits.value_or(0));
+    if (h.has_id_room) {
+        const LayerId id = h.sealed_id.value_or(LayerId{});
+        sealed.append(id.begin(), id.end());
+    }
+    b.extension(extension_sealed, sealed);
     b.extension(extension_feature_names, names());
+    if (h.label_at) b.sector(extension_label, label_bytes(h.label));
     b.extension(extension_end, "");
     if (h.backing_name) {
         if (h.backing_name->size() > max_backing_name)

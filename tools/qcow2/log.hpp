@@ -11,11 +11,12 @@
 #include <vector>
 
 #include "io/file.hpp"
+#include "qcow2/header.hpp"
 #include "qcow2/joiner.hpp"
 
 namespace dmchain::qcow2 {
 
-using LogId = std::array<unsigned char, 16>;
+using LogId = LayerId;
 
 class Log {
 public:

@@ -13,7 +13,7 @@ namespace dmchain::qcow2 {
 
 void Reader::read(void* buffer, std::size_t bytes, std::uint64_t offset) {
     std::memset(buffer, 0, bytes);
-    const std::uint64_t size = chain_.virtual_size();
+    const std::uint64_t size = chain_.layers()[top_]->virtual_size();
     if (offset >= size || bytes == 0) return;
     const std::uint64_t end = std::min(size, offset + std::min<std::uint64_t>(bytes, size - offset));
     const std::uint64_t first = offset & ~std::uint64_t{511};
@@ -26,7 +26,7 @@ void Reader::read(void* buffer, std::size_t bytes, std::uint64_t offset) {
     }
     std::vector<Range> want = {{first, last}};
     std::vector<Range> below;
-    for (std::size_t number = chain_.layers().size(); number-- > 0 && !want.empty();) {
+    for (std::size_t number = top_ + 1; number-- > 0 && !want.empty();) {
         below.clear();
         for (const Range& r : want) read_layer(number, to + (r.begin - first), r, below);
         want.swap(below);

@@ -13,7 +13,9 @@ namespace dmchain::qcow2 {
 // For one thread. The chain must outlive it.
 class Reader {
 public:
-    explicit Reader(const Chain& chain) : chain_(chain) {}
+    explicit Reader(const Chain& chain) : Reader(chain, chain.layers().size() - 1) {}
+    // The disk as it was when layer number @top was on top.
+    Reader(const Chain& chain, std::size_t top) : chain_(chain), top_(top) {}
 
     // @bytes at @offset of the virtual disk, any alignment; past its end reads zeroes. Throws damaged() for a
     // wrong table entry or compressed stream.
@@ -29,6 +31,7 @@ private:
     const unsigned char* inflated(std::size_t number, const Extent& extent);
 
     const Chain& chain_;
+    const std::size_t top_;
     Scratch scratch_;
     std::vector<unsigned char> stream_;
     std::vector<unsigned char> cluster_;  // the cluster inflated last: of this layer, from this place

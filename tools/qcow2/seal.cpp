@@ -70,6 +70,7 @@ public:
         h_.size = log_->size();
         h_.incompatible = result_.extended_l2 ? incompatible_extended_l2 : 0;
         h_.sealed_unit_bits = log_->unit_bits();
+        h_.sealed_id = log_->id();
         h_.refcount_order = refcount_order;
         h_.l1_entries = static_cast<std::uint32_t>(std::max<std::uint64_t>(1, (h_.size + h_.l2_span() - 1) / h_.l2_span()));
         if (h_.l1_entries * std::uint64_t{8} > max_l1_bytes)
@@ -82,7 +83,9 @@ public:
             return result_;
         }
         to_.emplace(Writable::open(path_));
-        if (!is_in_use(File(path_))) throw failed("{}: was sealed by another process just now", name_);
+        const Header now = read_header(File(path_), true);
+        if (!now.in_use()) throw failed("{}: was sealed by another process just now", name_);
+        h_.label = now.label;  // may have been written since
         write();
         return result_;
     }

@@ -37,6 +37,12 @@ private:
 }  // namespace
 
 std::vector<Usage> survey(const Chain& chain, FunctionRef<void(std::uint64_t)> progress) {
+    const auto nobody_asks = [](std::size_t, std::uint64_t, std::uint64_t) {};
+    return survey(chain, progress, nobody_asks);
+}
+
+std::vector<Usage> survey(const Chain& chain, FunctionRef<void(std::uint64_t)> progress,
+                          FunctionRef<void(std::size_t, std::uint64_t, std::uint64_t)> seen) {
     std::vector<Usage> usage(chain.layers().size());
     Scratch scratch;
     std::vector<Range> open;   // ranges that no layer so far defines, ascending
@@ -62,11 +68,12 @@ std::vector<Usage> survey(const Chain& chain, FunctionRef<void(std::uint64_t)> p
                         below.push_back({r.begin, std::min(r.end, e.guest)});
                         r.begin = std::min(r.end, e.guest);
                     }
-                    const std::uint64_t seen = std::min(r.end, e_end);
-                    if (seen > r.begin) {
-                        live.add(r.begin, seen);
-                        usage[number].live_bytes += seen - r.begin;
-                        r.begin = seen;
+                    const std::uint64_t until = std::min(r.end, e_end);
+                    if (until > r.begin) {
+                        live.add(r.begin, until);
+                        usage[number].live_bytes += until - r.begin;
+                        seen(number, r.begin, until);
+                        r.begin = until;
                     }
                     if (r.begin < r.end) break;
                     i++;

@@ -2,6 +2,7 @@
 // What of each layer the disk on top still sees. For inspect.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -18,5 +19,8 @@ struct Usage {
 // One for each layer, base first. For a raw layer clusters are counted as 64 KiB. Calls @progress with bytes
 // of the virtual disk as they are done.
 std::vector<Usage> survey(const Chain& chain, FunctionRef<void(std::uint64_t)> progress);
+// The same; calls @seen(layer, begin, end) for each part of the disk that comes from a layer, in bytes, in no order.
+std::vector<Usage> survey(const Chain& chain, FunctionRef<void(std::uint64_t)> progress,
+                          FunctionRef<void(std::size_t, std::uint64_t, std::uint64_t)> seen);
 
 }  // namespace dmchain::qcow2

@@ -78,6 +78,9 @@ void require_sealed(const std::string& path, const Header& h, std::uint32_t clus
             "{}: was not sealed by dm-chain, or was written to by another program since: writes need a new layer on top; "
             "leave out --in-place",
             escaped(path));
+    if (h.label && !h.label->name.empty())
+        throw failed("{}: is the snapshot {}: writes would change it, and need a new layer on top; leave out --in-place",
+                     escaped(path), in_quotes(h.label->name));
     if (h.cluster_bits != cluster_bits || *h.sealed_unit_bits != unit_bits)
         throw failed(
             "{}: has clusters of {} bytes and units of {}, the chain needs {} and {}: writes need a new layer on top; leave "
@@ -125,7 +128,9 @@ void unseal(const std::string& path, std::uint32_t cluster_bits, std::uint32_t u
     }
     to.sync();
     h.incompatible = incompatible_in_use;
+    h.sealed_id.reset();  // what it holds will be something else
     h.size = image.virtual_size();
+    h.label.reset();
     h.l1_offset = h.l1_entries = 0;
     h.refcount_table_offset = h.refcount_table_clusters = 0;
     const auto header = header_bytes(h, path);

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Reads what is different at two points of a disk, with several requests under way. For export.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+
+#include "chain/diff.hpp"
+
+namespace dmchain::chain {
+
+// Threads that read and write at a time: they wait for the disk, not for the processor.
+inline constexpr unsigned copy_threads = 8;
+inline constexpr std::uint64_t copy_bytes = 1u << 20;  // at once
+
+// Reads @bytes at @offset of the disk. Of one thread.
+using ReadDisk = std::function<void(void* buffer, std::size_t bytes, std::uint64_t offset)>;
+// Makes one for a thread.
+using Readers = std::function<ReadDisk()>;
+// The disk at @point, from the files of its layers, which nobody may write to.
+Readers readers_of(const qcow2::Chain& chain, std::size_t point);
+
+// At most copy_bytes of a part with data; a part of zeroes is one piece.
+struct Piece {
+    std::uint64_t start, bytes;
+    const unsigned char* data;  // nullptr: zeroes
+};
+
+struct CopyHow {
+    Readers readers;
+    bool ordered = false;  // pieces are used one at a time, ascending; otherwise as they come, by any thread
+};
+
+// Calls @use for all that diff() finds at @points.
+void copy_parts(const qcow2::Chain& chain, const Points& points, const CopyHow& how, FunctionRef<void(const Piece&)> use);
+
+// @bytes: not 0.
+bool is_zero(const unsigned char* data, std::size_t bytes);
+// Calls @use(start, bytes) for what of a buffer, in blocks of 4096 bytes, is not all zero.
+void each_nonzero(const unsigned char* data, std::size_t bytes, FunctionRef<void(std::size_t, std::size_t)> use);
+
+}  // namespace dmchain::chain

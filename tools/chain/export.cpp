@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// See export.hpp.
+#include "chain/export.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <utility>
+#include <cstring>
+#include <vector>
+
+#include "chain/merge.hpp"
+#include "chain/output.hpp"
+#include "io/text.hpp"
+#include "io/unfinished.hpp"
+#include "io/writable.hpp"
+#include "io/write_all.hpp"
+
+namespace dmchain::chain {
+
+namespace {
+
+void put(int fd, const void* data, std::size_t bytes) {
+    if (write_all(fd, data, bytes) < bytes) throw failed("standard output: cannot write: {}", std::strerror(errno));
+}
+
+void stream(const qcow2::Chain& chain, const Points& points, StreamInfo info, const ExportHow& how, StreamWriter::Put to) {
+    info.base_bytes = bytes_from(chain, points);
+    info.bytes = bytes_to(chain, points);
+    info.data_bytes = data_bytes(chain, points);
+    StreamWriter writer(info, std::move(to));
+    copy_parts(chain, points, {how.readers, true}, [&](const Piece& p) {
+        if (p.data && how.progress) how.progress(p.bytes);
+        // The holes of a raw base are data of which only reading shows that they are zero.
+        if (p.data && !is_zero(p.data, p.bytes)) {
+            writer.data(p.start, p.data, p.bytes);
+        } else if (p.start < info.bytes) {
+            // What is past the end goes with the size.
+            writer.zero(p.start, std::min(p.bytes, info.bytes - p.start));
+        }
+    });
+    writer.end();
+}
+
+}  // namespace
+
+std::uint64_t data_bytes(const qcow2::Chain& chain, const Points& points) {
+    std::uint64_t sum = 0;
+    diff(chain, points, [&](const Part& p) { sum += p.zero ? 0 : p.bytes; });
+    return sum;
+}
+
+bool require_free(const std::string& path, bool replace) {
+    struct stat st {};
+    if (::lstat(path.c_str(), &st) != 0) {
+        if (errno == ENOENT) return false;
+        throw failed("{}: cannot stat: {}", escaped(path), std::strerror(errno));
+    }
+    if (S_ISBLK(st.st_mode))
+        throw failed(
+            "{}: is a block device, expected a file: write to it with 'dmchain export ... --since none - | dmchain import - {}'",
+            escaped(path), escaped(path));
+    if (!S_ISREG(st.st_mode)) throw failed("{}: is there, and no regular file: name another one", escaped(path));
+    if (st.st_size && !replace)
+        throw failed("{}: is there already: remove it, name another one, or use --overwrite", escaped(path));
+    return true;
+}
+
+void export_raw(const qcow2::Chain& chain, std::size_t point, const std::string& path, const ExportHow& how) {
+    const bool replace = require_free(path, how.replace);
+    Output out(path);
+    const Points points{{}, point};
+    out.resize(bytes_to(chain, points));
+    copy_parts(chain, points, {how.readers}, [&](const Piece& p) {
+        if (!p.data) return;
+        each_nonzero(p.data, p.bytes, [&](std::size_t at, std::size_t n) { out.write(p.data + at, n, p.start + at); });
+        if (how.progress) how.progress(p.bytes);
+    });
+    out.commit(replace);
+}
+
+void export_raw(const qcow2::Chain& chain, std::size_t point, int fd, const ExportHow& how) {
+    const std::vector<unsigned char> zeroes(copy_bytes);
+    // Without a point to compare with the parts are all of the disk.
+    copy_parts(chain, {{}, point}, {how.readers, true}, [&](const Piece& p) {
+        if (p.data) {
+            put(fd, p.data, p.bytes);
+            if (how.progress) how.progress(p.bytes);
+            return;
+        }
+        for (std::uint64_t left = p.bytes, n; left; left -= n) put(fd, zeroes.data(), n = std::min(left, copy_bytes));
+    });
+}
+
+void export_qcow2(const qcow2::Chain& chain, const std::string& path, const ExportHow& how) {
+    const bool replace = require_free(path, how.replace);
+    MergeTo to{fmt::format("{}.{}.tmp", path, ::getpid())};
+    to.flat = true;
+    to.readers = how.readers;
+    const Unfinished unfinished(to.path);
+    std::uint64_t before = 0;
+    try {
+        merge(chain, measure(chain, true), to, [&](std::uint64_t done) {
+            if (how.progress) how.progress(done - std::exchange(before, done));
+        });
+        if (::renameat2(AT_FDCWD, to.path.c_str(), AT_FDCWD, path.c_str(), replace ? 0 : RENAME_NOREPLACE) != 0)
+            throw failed("{}: cannot rename to {}: {}", escaped(to.path), escaped(path), std::strerror(errno));
+    } catch (...) {
+        ::unlink(to.path.c_str());
+        throw;
+    }
+    sync_folder_of(path);
+}
+
+void export_stream(const qcow2::Chain& chain, const Points& points, StreamInfo info, const std::string& path,
+                   const ExportHow& how) {
+    const bool replace = require_free(path, how.replace);
+    Output out(path);
+    std::uint64_t at = 0;
+    stream(chain, points, info, how, [&](const void* data, std::size_t bytes) {
+        out.write(data, bytes, at);
+        at += bytes;
+    });
+    out.commit(replace);
+}
+
+void export_stream(const qcow2::Chain& chain, const Points& points, StreamInfo info, int fd, const ExportHow& how) {
+    stream(chain, points, info, how, [fd](const void* data, std::size_t bytes) { put(fd, data, bytes); });
+}
+
+}  // namespace dmchain::chain

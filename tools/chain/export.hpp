@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// A disk as it was at a point, or what is different since another one, as a file or a stream of bytes. For the command export.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "chain/copy_parts.hpp"
+#include "chain/stream.hpp"
+
+namespace dmchain::chain {
+
+// What there is to copy: bytes of data.
+std::uint64_t data_bytes(const qcow2::Chain& chain, const Points& points);
+
+struct ExportHow {
+    Readers readers;
+    bool replace = false;  // a file that has the path goes, once the new one is whole and durable
+    // Bytes of data more; from any thread.
+    std::function<void(std::uint64_t)> progress;
+};
+
+// Whether the path may be made: throws failed() if there is something other than an empty file, unless it is a file and @replace.
+// Returns whether there is a file that goes.
+bool require_free(const std::string& path, bool replace);
+
+// The whole disk at layer number @point as the raw file @path, with holes where it reads zeroes; under another name until it is
+// durable.
+void export_raw(const qcow2::Chain& chain, std::size_t point, const std::string& path, const ExportHow& how);
+// The same as bytes to the file descriptor @fd, one after the other.
+void export_raw(const qcow2::Chain& chain, std::size_t point, int fd, const ExportHow& how);
+// The whole disk as one qcow2 file that stands on nothing. @chain: up to the point, and no further (Chain::end_at).
+void export_qcow2(const qcow2::Chain& chain, const std::string& path, const ExportHow& how);
+
+// What is different at @points as a stream; of @info data_bytes and the sizes are filled in.
+void export_stream(const qcow2::Chain& chain, const Points& points, StreamInfo info, const std::string& path,
+                   const ExportHow& how);
+void export_stream(const qcow2::Chain& chain, const Points& points, StreamInfo info, int fd, const ExportHow& how);
+
+}  // namespace dmchain::chain

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// dmchain export: a disk as one file, or what is different since a snapshot as a stream.
+#include "chain/export.hpp"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "chain/point_id.hpp"
+#include "commands/options.hpp"
+#include "commands/print_json.hpp"
+#include "commands/registry.hpp"
+#include "device/point.hpp"
+#include "io/lasting.hpp"
+#include "io/progress.hpp"
+#include "io/text.hpp"
+
+namespace dmchain::commands {
+
+namespace {
+
+enum class Format { raw, qcow2 };
+
+struct Options {
+    std::string what;
+    std::string target;
+    std::optional<Format> format;
+    std::optional<std::string> since;
+    qcow2::ChainOptions chain;
+    bool overwrite = false;
+    bool json = false;
+};
+
+void require_usage(const Options& o) {
+    const bool out = o.target == "-";
+    if (o.since && o.format) throw Error(Exit::usage, "export: --since makes a stream: --format does not go with it");
+    if (out && o.format == Format::qcow2)
+        throw Error(Exit::usage, "export: a qcow2 file cannot go to standard output: name a file");
+    if (out && o.json) throw Error(Exit::usage, "export: standard output is for the disk: --json does not go with it");
+    if (out && ::isatty(STDOUT_FILENO)) throw Error(Exit::usage, "export: standard output is a terminal: name a file");
+}
+
+// The target must not take the place of what the disk is made of, here or below another device.
+void require_not_a_layer(const std::string& target, const qcow2::Chain& chain) {
+    struct stat st {};
+    if (::stat(target.c_str(), &st) != 0 || !S_ISREG(st.st_mode)) return;
+    const Identity who = identity_of(target);
+    for (const auto& l : chain.layers())
+        if (l->file().identity().same_file(who) || (l->data_file() && l->data_file()->identity().same_file(who)))
+            throw failed("{}: is a layer of the chain: name another file", escaped(target));
+    if (const auto use = device::user_of(who))
+        throw failed("{}: the device {} has it: name another file", escaped(target), escaped(use->device.name));
+}
+
+// The state of now of a device that is written to: from the device, as a place in the active layer may get other data while its
+// file is being read.
+chain::Readers readers(const device::Subject& subject, const qcow2::Chain& chain, std::size_t point) {
+    if (!subject.device || !device::is_active(*chain.layers()[point])) return chain::readers_of(chain, point);
+    const auto file = std::make_shared<File>("/dev/mapper/" + subject.device->name);
+    return [file]() -> chain::ReadDisk {
+        return [file](void* buffer, std::size_t bytes, std::uint64_t offset) { file->read_padded(buffer, bytes, offset); };
+    };
+}
+
+std::optional<qcow2::LayerId> id_at(const qcow2::Chain& chain, std::size_t point) {
+    const qcow2::Layer& layer = *chain.layers()[point];
+    if (device::is_active(layer)) return std::nullopt;
+    return chain::point_id(layer);
+}
+
+void run(const Options& o) {
+    require_usage(o);
+    const bool out = o.target == "-";
+    const device::At at = device::split_at(o.what);
+    if (!out) chain::require_free(o.target, o.overwrite);
+    const device::Subject subject = device::subject(at.what);
+    qcow2::Chain chain = device::open_to_look(subject, o.chain, !at.snapshot);
+    chain::Points points{{}, device::find_point(chain, at.snapshot)};
+    if (o.since && *o.since != "none") points.from = device::find_snapshot(chain, *o.since);
+    if (!out) require_not_a_layer(o.target, chain);
+    const std::uint64_t bytes = chain::bytes_to(chain, points), data = chain::data_bytes(chain, points);
+    {
+        Progress progress("exporting", data);
+        chain::ExportHow how;
+        how.readers = readers(subject, chain, points.to);
+        how.replace = o.overwrite;
+        how.progress = [&](std::uint64_t n) { progress.add(n); };
+        if (o.since) {
+            chain::StreamInfo info;
+            if (points.from) info.base = id_at(chain, *points.from);
+            info.to = id_at(chain, points.to);
+            if (out)
+                chain::export_stream(chain, points, info, STDOUT_FILENO, how);
+            else
+                chain::export_stream(chain, points, info, o.target, how);
+        } else if (o.format == Format::qcow2) {
+            chain.end_at(points.to);
+            chain::export_qcow2(chain, o.target, how);
+        } else if (out) {
+            chain::export_raw(chain, points.to, STDOUT_FILENO, how);
+        } else {
+            chain::export_raw(chain, points.to, o.target, how);
+        }
+    }
+    if (out) return;
+    const char* const format = o.since ? "stream" : o.format == Format::qcow2 ? "qcow2" : "raw";
+    if (o.json)
+        print_json(
+            nlohmann::json{{"target", absolute_name(o.target)}, {"format", format}, {"bytes", bytes}, {"data_bytes", data}});
+    else
+        fmt::print("{}: {}, disk of {}, {} of data\n", escaped(o.target), format, human_size(bytes), human_size(data));
+}
+
+}  // namespace
+
+CLI::App* add_export(CLI::App& app, Exit&) {
+    static const std::map<std::string, Format> formats = {{"raw", Format::raw}, {"qcow2", Format::qcow2}};
+    auto o = std::make_shared<Options>();
+    CLI::App* c = app.add_subcommand("export", "Write a disk, or what is different since a snapshot, to one file");
+    c->add_option("NAME", o->what,
+                  "Name of the device, or the image on top of a chain; NAME@SNAPSHOT: as it was then, instead of now")
+        ->required();
+    c->add_option("TARGET", o->target, "The file to make, or - for standard output")->required();
+    c->add_option_function<Format>(
+         "--format", [o](const Format& f) { o->format = f; }, "Of the file (default: raw)")
+        ->transform(CLI::CheckedTransformer(formats).description(""))
+        ->type_name("raw|qcow2");
+    c->add_option_function<std::string>(
+         "--since", [o](const std::string& s) { o->since = s; },
+         "A stream for 'dmchain import' of what is different since then; none: of the whole disk")
+        ->type_name("SNAPSHOT|none");
+    c->add_flag("--overwrite", o->overwrite, "Replace TARGET, if it is there, when the new file is complete");
+    add_allow_options(*c, o->chain.allow, o->chain.assume_raw, "the chain's");
+    c->add_flag("--json", o->json, "Print JSON");
+    c->callback([o] { run(*o); });
+    return c;
+}
+
+}  // namespace dmchain::commands

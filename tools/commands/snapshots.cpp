@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// dmchain snapshots: what a chain has, as a table.
+#include <sys/stat.h>
+
+#include <ctime>
+#include <memory>
+#include <optional>
+
+#include "chain/points.hpp"
+#include "commands/options.hpp"
+#include "commands/registry.hpp"
+#include "commands/report.hpp"
+#include "device/subject.hpp"
+#include "io/progress.hpp"
+#include "qcow2/space.hpp"
+
+namespace dmchain::commands {
+
+namespace {
+
+struct Row {
+    std::size_t number;
+    bool frozen;   // and not sealed
+    bool topmost;  // nothing stands on it
+    std::string path;
+    std::optional<qcow2::Label> label;
+    std::int64_t modified;    // seconds since 1970
+    std::uint64_t bytes;      // of the disk
+    std::uint64_t file_used;  // bytes on disk
+    qcow2::Space space;
+};
+
+std::string utc(std::int64_t seconds) {
+    const std::time_t t = seconds;
+    std::tm parts{};
+    ::gmtime_r(&t, &parts);
+    char text[32];
+    std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    return text;
+}
+
+nlohmann::json or_none(const std::string& s) { return s.empty() ? nlohmann::json() : nlohmann::json(s); }
+
+std::vector<Field<Row>> fields() {
+    return {
+        {"number", "of the layer, from the base, which is 0", false, [](const Row& r) { return r.number; }},
+        {"name", "given by snapshot --name", false, [](const Row& r) { return or_none(r.label ? r.label->name : ""); }},
+        {"time", "when it was taken (of images that do not say: when they were last written)", false,
+         [](const Row& r) { return utc(r.label ? r.label->time : r.modified); }},
+        {"state", "sealed, or frozen: sealing is not done yet", false,
+         [](const Row& r) { return r.frozen ? "frozen" : "sealed"; }},
+        {"written", "bytes of the disk that lie in its layer", true, [](const Row& r) { return r.space.written; }},
+        {"unique", "of them, those that only this snapshot sees: what deleting it gives back", true,
+         [](const Row& r) { return r.topmost ? nlohmann::json() : nlohmann::json(r.space.unique); }},
+        {"shared", "referenced bytes that other snapshots, or the disk now, see, too", true,
+         [](const Row& r) { return r.space.referenced - (r.topmost ? 0 : r.space.unique); }},
+        {"referenced", "bytes of the disk that hold data at that time", true, [](const Row& r) { return r.space.referenced; }},
+        {"bytes", "size of the disk at that time", true, [](const Row& r) { return r.bytes; }},
+        {"file_bytes", "what the layer takes on disk", true, [](const Row& r) { return r.file_used; }},
+        {"path", "of the layer", false, [](const Row& r) { return r.path; }},
+        {"note", "given by snapshot --note", false, [](const Row& r) { return or_none(r.label ? r.label->note : ""); }},
+    };
+}
+
+struct Options {
+    std::string what;
+    std::vector<std::string> allow;
+    bool assume_raw = false;
+};
+
+std::vector<Row> rows(const Options& o) {
+    const device::Subject subject = device::subject(o.what, true);
+    qcow2::ChainOptions how;
+    how.allow = o.allow;
+    how.assume_raw = o.assume_raw;
+    const qcow2::Chain chain = subject.open(how);
+    std::vector<qcow2::Space> space;
+    {
+        Progress progress("reading tables", chain.virtual_size());
+        space = qcow2::measure_space(chain, [&](std::uint64_t bytes) { progress.add(bytes); });
+    }
+    std::vector<Row> out;
+    for (std::size_t i = 0; i < chain.layers().size(); i++) {
+        const qcow2::Layer& layer = *chain.layers()[i];
+        const qcow2::Log* log = layer.image() ? layer.image()->log() : nullptr;
+        if (log && !log->successor()) continue;  // active
+        struct stat st {};
+        if (::fstat(layer.file().fd(), &st) != 0) continue;
+        out.push_back({i, log != nullptr, i + 1 == chain.layers().size(), layer.file().path(), chain::label_of(layer),
+                       st.st_mtim.tv_sec, layer.virtual_size(), static_cast<std::uint64_t>(st.st_blocks) * 512, space[i]});
+    }
+    return out;
+}
+
+}  // namespace
+
+CLI::App* add_snapshots(CLI::App& app, Exit&) {
+    auto report = std::make_shared<Report<Row>>("snapshots", fields(), "number,name,time,written,unique,referenced,path");
+    auto o = std::make_shared<Options>();
+    CLI::App* c = app.add_subcommand("snapshots", "List the snapshots of a device, or of a chain, and what each takes");
+    c->add_option("NAME|TOP", o->what, "Name of a device, or the image on top of a chain")->required();
+    report->add_options(*c);
+    add_allow_options(*c, o->allow, o->assume_raw, "TOP's");
+    c->callback([o, report] { report->print(rows(*o)); });
+    return c;
+}
+
+}  // namespace dmchain::commands

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// See compact.hpp: which layers are merged, and whether they can be.
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <map>
+
+#include "chain/owner.hpp"
+#include "device/compact.hpp"
+#include "device/merge.hpp"
+#include "device/merge_note.hpp"
+#include "device/shared.hpp"
+#include "io/qemu_lock.hpp"
+#include "io/text.hpp"
+
+namespace dmchain::device {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+class Planner {
+public:
+    Planner(const Subject& subject, const std::vector<ChainImage>& images, const Shared& shared)
+        : subject_(subject), images_(images), why_(images.size()) {
+        for (std::size_t i = 0; i < images.size(); i++) why_[i] = reason(i, shared);
+    }
+
+    std::vector<Range> ranges(const Selection& s, std::vector<CompactPlan::Skipped>& skipped) {
+        skipped_ = &skipped;
+        if (s.range) return {explicit_range(find(s.range->first), find(s.range->second))};
+        if (!s.remove.empty()) {
+            std::vector<bool> goes(images_.size());
+            for (const std::string& text : s.remove) goes[find(text)] = true;
+            for (std::size_t i = 0; i < images_.size(); i++)
+                if (goes[i]) require_removable(i);
+            return runs(goes);
+        }
+        if (s.max_layers) return fewest(s.max_layers);
+        std::vector<bool> goes(images_.size(), true);
+        // The topmost sealed one stays: the disk stands on it.
+        for (std::size_t i = topmost_sealed(); i < images_.size(); i++) goes[i] = false;
+        if (s.keep)
+            for (const std::string& text : *s.keep) goes[find(text)] = false;
+        if (s.older_than)
+            for (std::size_t i = 0; i < images_.size(); i++) goes[i] = goes[i] && images_[i].time() < *s.older_than;
+        if (s.flatten && topmost_sealed() > 0) return {explicit_range(0, topmost_sealed())};
+        return runs(goes);
+    }
+
+private:
+    std::size_t find(const std::string& text) const { return find_image(images_, text); }
+
+    std::size_t topmost_sealed() const {
+        std::size_t i = images_.size();
+        while (i > 0 && images_[i - 1].state != ChainImage::State::sealed) i--;
+        if (!i) throw failed("{}: has no sealed layer: take a snapshot first", escaped(subject_.name));
+        return i - 1;
+    }
+
+    // Why the image must not be merged, or "".
+    std::string reason(std::size_t number, const Shared& shared) const {
+        const ChainImage& i = images_[number];
+        std::error_code none;
+        if (i.state == ChainImage::State::active)
+            return "is the active layer: only sealed layers are merged; take a snapshot first";
+        if (i.state == ChainImage::State::frozen)
+            return "is frozen, and not sealed yet: only sealed layers are merged; wait for that, or run 'dmchain seal'";
+        if (i.identity.block_device) return "is a block device: only layers that are files are merged";
+        if (i.has_data_file) return "has an external data file: such layers stay as they are";
+        if (i.is_part) return "is a part of a file: such layers stay as they are";
+        if (fs::is_symlink(fs::symlink_status(i.path, none)))
+            return "is a symbolic link: only files under their own names are merged";
+        if (shared.why(number)) return *shared.why(number) + ": a layer that others use stays as it is; merge those above it";
+        return "";
+    }
+
+    Range explicit_range(std::size_t first, std::size_t last) const {
+        if (first >= last)
+            throw Error(Exit::usage, fmt::format("compact: layers {} to {}: expected two or more of 0 to {}, the lower one first",
+                                                 first, last, images_.size() - 1));
+        for (std::size_t i = first; i <= last; i++) require_free(i);
+        return {first, last};
+    }
+
+    void require_free(std::size_t i) const {
+        if (!why_[i].empty()) throw failed("{}: {}", escaped(images_[i].path), why_[i]);
+    }
+
+    // A snapshot is deleted by merging it into the one above.
+    void require_removable(std::size_t i) const {
+        require_free(i);
+        if (i + 1 == images_.size())
+            throw failed("{}: is the image on top of the chain: deleting that is 'dmchain rollback', or removing the file",
+                         escaped(images_[i].path));
+        if (images_[i + 1].state == ChainImage::State::active)
+            throw failed("{}: the layer above it is the active one, into which nothing is merged: take a snapshot first",
+                         escaped(images_[i].path));
+        if (!why_[i + 1].empty())
+            throw failed("{}: is merged into the layer above it, {}, but that {}", escaped(images_[i].path),
+                         in_quotes(images_[i + 1].path), why_[i + 1]);
+    }
+
+    // The longest ranges in which all but the topmost go; what cannot go is skipped.
+    std::vector<Range> runs(const std::vector<bool>& goes) {
+        std::vector<Range> out;
+        for (std::size_t i = 0; i < images_.size(); i++) {
+            if (!goes[i]) continue;
+            std::size_t last = i;
+            while (goes[last] && why_[last].empty() && last + 1 < images_.size() && why_[last + 1].empty()) last++;
+            if (last > i) out.push_back({i, last});
+            i = last;
+            if (goes[i])
+                skipped_->push_back(
+                    {i, !why_[i].empty() ? why_[i] : "would be merged into the layer above it, which " + why_[i + 1]});
+        }
+        std::reverse(out.begin(), out.end());
+        std::reverse(skipped_->begin(), skipped_->end());
+        return out;
+    }
+
+    // The neighbours above the base whose files are the smallest, so that @most images are left.
+    std::vector<Range> fewest(std::size_t most) const {
+        if (images_.size() <= most) return {};
+        const std::size_t merged = images_.size() - most + 1;
+        std::optional<Range> best;
+        std::uint64_t least = 0;
+        for (std::size_t first = 1; first + merged <= images_.size(); first++) {
+            std::uint64_t sum = 0;
+            std::size_t i = first;
+            for (; i < first + merged && why_[i].empty(); i++) sum += images_[i].file_used;
+            if (i < first + merged || (best && sum >= least)) continue;
+            best = Range{first, first + merged - 1};
+            least = sum;
+        }
+        if (best) return {*best};
+        std::string why;
+        for (std::size_t i = 1; i < images_.size() && why.empty(); i++)
+            if (!why_[i].empty()) why = fmt::format(" ({}: {})", escaped(images_[i].path), why_[i]);
+        throw failed("{}: {} layers cannot become {}: the base, and layers that cannot be merged, stay{}", escaped(subject_.name),
+                     images_.size(), most, why);
+    }
+
+    const Subject& subject_;
+    const std::vector<ChainImage>& images_;
+    std::vector<std::string> why_;
+    std::vector<CompactPlan::Skipped>* skipped_ = nullptr;
+};
+
+// No other program may have a file open that goes: it would not find it again.
+void require_closed(const std::vector<std::string>& paths) {
+    for (const std::string& p : paths) {
+        const File file(p);
+        if (const auto user = find_user(file.fd())) throw failed("{}: {}: stop that first", escaped(p), *user);
+    }
+}
+
+// @merges, in this order, each in the folder of its topmost layer.
+std::uint64_t require_room(const CompactPlan& plan, bool keep_old) {
+    struct Room {
+        std::string folder;
+        std::uint64_t free = 0, block = 0;
+        std::int64_t used = 0, peak = 0;
+    };
+    std::map<std::uint64_t, Room> rooms;  // by the file system's device
+    std::int64_t peak = 0;
+    for (const CompactPlan::Merge& m : plan.merges) {
+        const ChainImage& top = plan.images[m.range.last];
+        Room& r = rooms[top.identity.device];
+        if (r.folder.empty()) {
+            struct statvfs st {};
+            r.folder = fs::path(top.path).parent_path().string();
+            if (::statvfs(r.folder.c_str(), &st) != 0)
+                throw failed("{}: cannot look at its free space: {}", escaped(r.folder), std::strerror(errno));
+            r.free = st.f_bavail * st.f_frsize;
+        }
+        r.peak = std::max(r.peak, r.used + static_cast<std::int64_t>(m.size.space));
+        r.used += static_cast<std::int64_t>(m.size.space) - (keep_old ? 0 : static_cast<std::int64_t>(m.freed));
+        peak = std::max(peak, r.peak);
+        if (r.free < static_cast<std::uint64_t>(r.peak))
+            throw failed("{}: {} are free, the merged files take up to {}: make room, or merge fewer layers", escaped(r.folder),
+                         human_size(r.free), human_size(static_cast<std::uint64_t>(r.peak)));
+    }
+    return static_cast<std::uint64_t>(peak);
+}
+
+CompactPlan::Merge plan_merge(const std::vector<ChainImage>& images, const Range& range) {
+    std::vector<std::string> paths;
+    CompactPlan::Merge out{range, {}};
+    for (std::size_t i = range.first; i <= range.last; i++) {
+        paths.push_back(images[i].path);
+        out.freed += images[i].file_used;
+    }
+    require_closed(paths);
+    MergeNote note;
+    note.path = paths.back();
+    std::error_code none;
+    for (const std::string& p : {note.file(), note.merging()})
+        if (fs::exists(fs::symlink_status(p, none)))
+            throw failed("{}: exists, and no merge of this chain left it: move it out of the way", escaped(p));
+    const qcow2::Chain chain = open_range(paths);
+    chain::require_mergeable(chain);
+    std::vector<std::string> with_below = paths;
+    if (range.first) with_below.insert(with_below.begin(), images[range.first - 1].path);
+    chain::require_not_shrunk(open_range(with_below));
+    out.size = chain::measure(chain);
+    return out;
+}
+
+}  // namespace
+
+std::size_t CompactPlan::layers_left() const {
+    std::size_t n = images.size();
+    for (const Merge& m : merges) n -= m.range.last - m.range.first;
+    return n;
+}
+
+CompactPlan plan_compact(const Subject& subject, const Selection& selection, const std::vector<std::string>& registry,
+                         const qcow2::ChainOptions& options) {
+    if (subject.device && !subject.device->active())
+        throw failed("{}: the device can only be read: its layers cannot be exchanged", escaped(subject.name));
+    if (!find_notes(subject, options).empty())
+        throw failed("{}: a merge was cut off: 'dmchain compact {}' goes on with it, and with --abort takes away what it left",
+                     escaped(subject.name), escaped(subject.name));
+    CompactPlan plan;
+    plan.images = images_of(subject, options);
+    plan.allow = options.allow;
+    const ChainImage& top = plan.images.back();
+    if (!subject.device && top.state != ChainImage::State::sealed) chain::require_ours(top.path, false);
+    const Shared shared(subject, plan.images, registry);
+    if (!subject.device) plan.chain_files = shared.own_chain_files();
+    const std::vector<Range> ranges = Planner(subject, plan.images, shared).ranges(selection, plan.skipped);
+    for (const Range& r : ranges) {
+        plan.merges.push_back(plan_merge(plan.images, r));
+        plan.copied += plan.merges.back().size.bytes;
+        plan.freed += plan.merges.back().freed;
+    }
+    plan.peak = require_room(plan, false);
+    return plan;
+}
+
+}  // namespace dmchain::device

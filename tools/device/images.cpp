@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// See images.hpp.
+#include "device/images.hpp"
+
+#include <sys/stat.h>
+
+#include "chain/points.hpp"
+#include "io/text.hpp"
+
+namespace dmchain::device {
+
+std::uint64_t bytes_on_disk(const std::string& path) {
+    struct stat st {};
+    return ::stat(path.c_str(), &st) == 0 ? static_cast<std::uint64_t>(st.st_blocks) * 512 : 0;
+}
+
+std::vector<ChainImage> images_of(const Subject& subject, const qcow2::ChainOptions& options) {
+    const qcow2::Chain chain = subject.open(options);
+    std::vector<ChainImage> out;
+    for (const auto& l : chain.layers()) {
+        ChainImage i;
+        i.path = l->file().name();
+        i.identity = l->file().identity();
+        if (const qcow2::Log* log = l->image() ? l->image()->log() : nullptr)
+            i.state = log->successor() ? ChainImage::State::frozen : ChainImage::State::active;
+        i.raw = !l->image();
+        i.is_part = i.raw && (l->raw_begin() || l->virtual_size() < l->file().size());
+        i.has_data_file = l->data_file();
+        i.virtual_size = l->virtual_size();
+        i.file_used = bytes_on_disk(i.path);
+        i.label = chain::label_of(*l);
+        out.push_back(std::move(i));
+    }
+    if (!subject.device) return out;
+    std::size_t n = 0;
+    for (const dm::OpenLayer& l : subject.device->layers) {
+        if (l.state == "data") continue;
+        if (n == out.size() || !l.is(out[n].identity))
+            throw failed("{}: the headers name {} there, the device {} has {}", escaped(subject.top),
+                         n < out.size() ? in_quotes(out[n].path) : "nothing", escaped(subject.name), in_quotes(l.path));
+        // The device knows best: a layer may have been frozen or sealed since.
+        out[n].state = l.state == "sealed"   ? ChainImage::State::sealed
+                       : l.state == "frozen" ? ChainImage::State::frozen
+                                             : ChainImage::State::active;
+        out[n++].id = l.id;
+    }
+    if (n != out.size())
+        throw failed("{}: the headers name {} layers, the device {} has {}", escaped(subject.top), out.size(),
+                     escaped(subject.name), n);
+    return out;
+}
+
+std::size_t find_image(const std::vector<ChainImage>& images, const std::string& text) {
+    std::vector<chain::Point> points;
+    for (const ChainImage& i : images) points.push_back({i.path, i.identity, i.label});
+    return chain::find_point(points, text);
+}
+
+}  // namespace dmchain::device

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// See merge.hpp. In order, each step durable before the next: the note (beside the topmost layer), the merged file under a name
+// of its own, the exchange in the target or in the chain files, its name, the old files. Whoever comes after a cut goes on at the
+// first step that is not done.
+#include "device/merge.hpp"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <thread>
+
+#include "chain/points.hpp"
+#include "device/start.hpp"
+#include "io/text.hpp"
+#include "io/writable.hpp"
+
+namespace dmchain::device {
+
+namespace fs = std::filesystem;
+
+void remove_file(const std::string& path) {
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT)
+        throw failed("{}: cannot remove it: {}", escaped(path), std::strerror(errno));
+    sync_folder_of(path);
+}
+
+qcow2::Chain open_range(const std::vector<std::string>& paths) {
+    qcow2::ChainOptions o;
+    o.depth = paths.size();
+    // The chain was opened with them: they are trusted already.
+    for (const std::string& p : paths) o.allow.push_back(fs::is_block_file(p) ? p : fs::path(p).parent_path().string());
+    qcow2::Chain range(paths.back(), o);
+    for (std::size_t i = 0; i < range.layers().size(); i++) {
+        const File& file = range.layers()[i]->file();
+        if (range.layers().size() != paths.size() || !file.identity().same_file(identity_of(paths[i])))
+            throw failed("{}: the headers name {} there, expected {}", escaped(paths.back()), in_quotes(file.path()),
+                         in_quotes(paths[i]));
+    }
+    return range;
+}
+
+namespace {
+
+const dm::OpenLayer* find(const Live& device, const KnownFile& k) {
+    std::error_code none;
+    for (const dm::OpenLayer& l : device.layers) {
+        if (l.device || l.inode != k.inode) continue;
+        if (l.path == k.path || l.now == k.path || (fs::exists(k.path, none) && l.is(identity_of(k.path)))) return &l;
+    }
+    return nullptr;
+}
+
+// What the merged file has to say stands below it.
+void name_below(const qcow2::Chain& range, const std::string& lowest, const std::string& path, chain::MergeTo& to) {
+    const qcow2::Image* image = range.layers().front()->image();
+    if (!image || !image->header().backing_name) return;
+    to.backing_name = *image->header().backing_name;
+    to.backing_format = image->header().backing_format.value_or("qcow2");
+    // As the merged file's folder is another one, the name has to be.
+    if (fs::path(lowest).parent_path() != fs::path(path).parent_path() && !to.backing_name.starts_with('/'))
+        to.backing_name = (fs::path(lowest).parent_path() / to.backing_name).lexically_normal();
+}
+
+void copy(const MergeNote& n, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
+    std::vector<std::string> paths;
+    for (const KnownFile& k : n.old) {
+        if (!k.is_there()) throw failed("{}: is not the file that it was when the merge began", escaped(k.path));
+        paths.push_back(k.path);
+    }
+    const qcow2::Chain range = open_range(paths);
+    chain::require_mergeable(range);
+    chain::MergeTo to{n.merging()};
+    name_below(range, paths.front(), n.path, to);
+    // It is the snapshot that the topmost layer was, taken then.
+    to.label = chain::label_of(range.top());
+    if (!to.label) to.label = qcow2::Label{n.old.back().mtime_sec};
+    remove_file(to.path);
+    const chain::MergeSize all = size ? *size : chain::measure(range);
+    chain::merge(range, all, to, [&](std::uint64_t done) {
+        if (options.progress) options.progress(done, all.bytes);
+    });
+    sync_folder_of(to.path);
+}
+
+// ---- The exchange ----
+
+bool is_over(const std::string& state) { return state.starts_with("done") || state.starts_with("failed") || state == "-"; }
+
+// Returns when the target has ended it.
+void wait_for_exchange(const std::string& device) {
+    for (;;) {
+        const std::string state = dm::status(device).exchange;
+        if (state.starts_with("failed"))
+            throw failed(
+                "{}: the target could not put the merged file in the place of the layers (the kernel log has the "
+                "reason); nothing was lost: take the merged file away with --abort, or try again",
+                escaped(device));
+        if (is_over(state)) return;
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+}
+
+void exchange_in_device(const std::string& device, const MergeNote& n) {
+    // One that whoever was cut off had begun.
+    while (!is_over(dm::status(device).exchange)) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    const Live live = look_at(device);
+    const dm::OpenLayer* first = find(live, n.old.front());
+    const dm::OpenLayer* last = find(live, n.old.back());
+    if (!first && !last) return;
+    if (!first || !last)
+        throw failed("{}: it has only some of the layers that were to be merged: {} says which", escaped(device),
+                     in_quotes(n.file()));
+    remove_file(n.merging_chain());
+    qcow2::ChainOptions o;
+    o.depth = 1;
+    o.allow = {fs::path(n.path).parent_path()};
+    build_chain_file(qcow2::Chain(n.merging(), o), n.merging_chain(), false, false);
+    dm::message(device, fmt::format("replace {} {} {}", first->id, last->id, dm::message_word(n.merging_chain())));
+    wait_for_exchange(device);
+    if (find(look_at(device), n.old.front()))
+        throw failed("{}: the exchange ended early, as the device was suspended or loaded anew: run the same command again",
+                     escaped(device));
+}
+
+// Builds the chain files of a chain at rest, for what its headers name, with @instead.
+void rebuild_chain_files(const Subject& subject, const MergeNote& n,
+                         const std::optional<std::pair<std::string, std::string>>& instead) {
+    if (n.chain_files.empty()) return;
+    qcow2::ChainOptions o;
+    o.allow = n.allow;
+    o.instead = instead;
+    const qcow2::Chain chain = subject.open(o);
+    for (const std::string& file : n.chain_files)
+        build_chain_file(chain, file, chain.top().image() && chain.top().image()->log(), true);
+}
+
+bool has_name(const MergeNote& n) { return !n.old.back().is_there(); }
+
+void exchange(const Subject& subject, const MergeNote& n) {
+    if (subject.device)
+        exchange_in_device(subject.name, n);
+    else if (!has_name(n))
+        rebuild_chain_files(subject, n, std::pair(n.path, n.merging()));
+}
+
+// ---- The name ----
+
+// Until the chain file knows, the merged file has both.
+void take_name(const MergeNote& n, bool keep_old) {
+    if (has_name(n)) return;
+    const std::string temporary = n.merging(), second = n.path + ".named";
+    if (keep_old) {
+        const std::string old = n.path + ".old";
+        if (::link(n.path.c_str(), old.c_str()) != 0 && errno != EEXIST)
+            throw failed("{}: cannot keep it as {}: {}", escaped(n.path), in_quotes(old), std::strerror(errno));
+    }
+    remove_file(second);
+    if (::link(temporary.c_str(), second.c_str()) != 0 || ::rename(second.c_str(), n.path.c_str()) != 0)
+        throw failed("{}: cannot get the name {}: {}", escaped(temporary), in_quotes(n.path), std::strerror(errno));
+    sync_folder_of(n.path);
+}
+
+void tell_name(const Subject& subject, const MergeNote& n) {
+    KnownFile named = n.merged;
+    named.path = n.path;
+    if (!named.is_there()) throw failed("{}: is neither the old layer nor the merged one", escaped(n.path));
+    if (subject.device) {
+        const Live live = look_at(subject.name);
+        const dm::OpenLayer* merged = find(live, named);
+        if (!merged) merged = find(live, n.merged);
+        if (!merged) throw failed("{}: has not the merged file {}", escaped(subject.name), in_quotes(n.path));
+        dm::message(subject.name, fmt::format("moved {} {}", merged->id, dm::message_word(n.path)));
+    } else {
+        rebuild_chain_files(subject, n, std::nullopt);
+    }
+    remove_file(n.merging());
+    remove_file(n.merging_chain());
+}
+
+void remove_old(const MergeNote& n) {
+    for (std::size_t i = 0; i + 1 < n.old.size(); i++) {
+        std::error_code none;
+        if (n.old[i].is_there())
+            remove_file(n.old[i].path);
+        else if (fs::exists(n.old[i].path, none))
+            fmt::print(stderr, "dmchain: {}: is another file than when the merge began: it stays\n", escaped(n.old[i].path));
+    }
+}
+
+}  // namespace
+
+bool is_landed(const Subject& subject, const MergeNote& n) {
+    if (!n.copied) return false;
+    KnownFile named = n.merged;
+    named.path = n.path;
+    if (named.is_there()) return true;
+    return subject.device && find(*subject.device, n.merged);
+}
+
+void run_merge(const Subject& subject, MergeNote& n, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
+    if (!n.copied) {
+        copy(n, size, options);
+        n.merged = known_file(n.merging());
+        n.copied = true;
+        write_note(n);
+    }
+    exchange(subject, n);
+    take_name(n, options.keep_old);
+    tell_name(subject, n);
+    if (!options.keep_old) remove_old(n);
+}
+
+}  // namespace dmchain::device

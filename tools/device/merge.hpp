@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// One merge of neighbouring layers, step by step; see compact.hpp for what plans them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "chain/merge.hpp"
+#include "device/compact.hpp"
+#include "device/merge_note.hpp"
+
+namespace dmchain::device {
+
+// The layers from the one at @paths.front() up to the one at @paths.back(), and nothing below them. Throws failed() if the headers
+// name others.
+qcow2::Chain open_range(const std::vector<std::string>& paths);
+
+// Does what is left to do of the merge that @note tells of, but for removing the note. @size: as measured; nothing: it is measured
+// again if need be.
+void run_merge(const Subject& subject, MergeNote& note, const std::optional<chain::MergeSize>& size,
+               const CompactOptions& options);
+
+// Whether the merged file is part of the chain already.
+bool is_landed(const Subject& subject, const MergeNote& note);
+
+void remove_file(const std::string& path);  // durable; that it is not there is no error
+
+}  // namespace dmchain::device

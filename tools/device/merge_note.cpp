@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// See merge_note.hpp.
+#include "device/merge_note.hpp"
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "chain/output.hpp"
+#include "io/text.hpp"
+
+namespace dmchain::device {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+bool KnownFile::is(const Identity& i) const {
+    return !i.block_device && i.inode == inode && i.bytes == bytes && i.mtime_sec == mtime_sec && i.mtime_nsec == mtime_nsec;
+}
+
+bool KnownFile::is_there() const {
+    std::error_code none;
+    return fs::is_regular_file(fs::symlink_status(path, none)) && is(identity_of(path));
+}
+
+KnownFile known_file(const std::string& path) {
+    const Identity i = identity_of(path);
+    return {path, i.inode, i.bytes, i.mtime_sec, i.mtime_nsec};
+}
+
+static void to_json(Json& j, const KnownFile& k) {
+    j = {{"path", k.path}, {"inode", k.inode}, {"bytes", k.bytes}, {"mtime_sec", k.mtime_sec}, {"mtime_nsec", k.mtime_nsec}};
+}
+
+static void from_json(const Json& j, KnownFile& k) {
+    j.at("path").get_to(k.path);
+    j.at("inode").get_to(k.inode);
+    j.at("bytes").get_to(k.bytes);
+    j.at("mtime_sec").get_to(k.mtime_sec);
+    j.at("mtime_nsec").get_to(k.mtime_nsec);
+}
+
+void write_note(const MergeNote& n) {
+    const Json j = {
+        {"path", n.path},   {"old", n.old},  {"copied", n.copied}, {"merged", n.merged}, {"chain_files", n.chain_files},
+        {"allow", n.allow}, {"then", n.then}};
+    const std::string text = j.dump(1) + "\n";
+    chain::Output out(n.file());
+    out.write(text.data(), text.size(), 0);
+    out.commit(true);
+}
+
+std::optional<MergeNote> read_note(const std::string& path) {
+    MergeNote n;
+    n.path = path;
+    std::error_code none;
+    if (!fs::exists(n.file(), none)) return std::nullopt;
+    std::ifstream in(n.file());
+    const std::string text((std::istreambuf_iterator<char>(in)), {});
+    try {
+        const Json j = Json::parse(text);
+        j.at("path").get_to(n.path);
+        j.at("old").get_to(n.old);
+        j.at("copied").get_to(n.copied);
+        j.at("merged").get_to(n.merged);
+        j.at("chain_files").get_to(n.chain_files);
+        j.at("allow").get_to(n.allow);
+        j.at("then").get_to(n.then);
+    } catch (const Json::exception&) {
+        n.path = path;
+        throw failed("{}: is not the note of a merge: look at it, and at the layers it lies beside, and remove it",
+                     escaped(n.file()));
+    }
+    if (n.path != path || n.old.size() < 1)
+        throw failed("{}: is the note of a merge of {}: it was copied or renamed; remove it", escaped(path + ".compact"),
+                     in_quotes(n.path));
+    return n;
+}
+
+// The device's own names for its layers: in the midst of a merge the headers name others.
+static std::vector<std::string> layer_paths(const Subject& subject, const qcow2::ChainOptions& options) {
+    std::vector<std::string> out;
+    if (subject.device) {
+        for (const dm::OpenLayer& l : subject.device->layers)
+            if (!l.device) out.push_back(l.path);
+    } else {
+        const qcow2::Chain chain = subject.open(options);
+        for (const auto& l : chain.layers()) out.push_back(l->file().name());
+    }
+    return out;
+}
+
+std::vector<MergeNote> find_notes(const Subject& subject, const qcow2::ChainOptions& options) {
+    static const std::string merging = MergeNote{}.merging();
+    std::vector<MergeNote> out;
+    for (std::string path : layer_paths(subject, options)) {
+        if (path.ends_with(merging)) path.resize(path.size() - merging.size());
+        if (auto note = read_note(path)) out.push_back(std::move(*note));
+    }
+    // Of two the upper one was first: it is all but done.
+    return {std::make_move_iterator(out.rbegin()), std::make_move_iterator(out.rend())};
+}
+
+}  // namespace dmchain::device

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// See point.hpp.
+#include "device/point.hpp"
+
+#include "io/text.hpp"
+
+namespace dmchain::device {
+
+bool is_active(const qcow2::Layer& layer) {
+    const qcow2::Log* log = layer.image() ? layer.image()->log() : nullptr;
+    return log && !log->successor();
+}
+
+std::size_t find_snapshot(const qcow2::Chain& chain, const std::string& text) {
+    const std::size_t layer = chain::find_layer(chain, text);
+    if (is_active(*chain.layers()[layer]))
+        throw failed("{}: is the active layer, which still changes, and no snapshot: name none for the state of now",
+                     escaped(chain.layers()[layer]->file().path()));
+    return layer;
+}
+
+std::size_t find_point(const qcow2::Chain& chain, const std::optional<std::string>& text) {
+    return text ? find_snapshot(chain, *text) : chain.layers().size() - 1;
+}
+
+qcow2::Chain open_to_look(const Subject& subject, qcow2::ChainOptions options, bool live) {
+    if (live) subject.sync();
+    if (subject.device) options.force_share = true;
+    return subject.open(std::move(options));
+}
+
+}  // namespace dmchain::device

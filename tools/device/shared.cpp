@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// See shared.hpp.
+#include "device/shared.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "chain/chain_file.hpp"
+#include "chain/places.hpp"
+#include "io/text.hpp"
+#include "qcow2/names.hpp"
+
+namespace dmchain::device {
+
+namespace fs = std::filesystem;
+
+Shared::Shared(const Subject& subject, const std::vector<ChainImage>& images, const std::vector<std::string>& registry)
+    : subject_(subject), images_(images), why_(images.size()) {
+    std::set<std::string> folders;
+    for (const ChainImage& i : images)
+        if (!i.identity.block_device) folders.insert(fs::path(i.path).parent_path().string());
+    for (const std::string& f : folders) look_at_folder(f, false);
+    for (const std::string& f : registry) look_at_folder(f, true);
+    look_at_devices();
+    std::sort(own_.begin(), own_.end());
+    own_.erase(std::unique(own_.begin(), own_.end()), own_.end());
+}
+
+void Shared::refer(std::size_t number, const std::string& who) {
+    for (std::size_t i = 0; i <= number; i++)
+        if (!why_[i]) why_[i] = who;
+}
+
+std::optional<std::size_t> Shared::find(const Identity& who) const {
+    for (std::size_t i = 0; i < images_.size(); i++)
+        if (images_[i].identity.same_file(who)) return i;
+    return std::nullopt;
+}
+
+void Shared::look_at_folder(const std::string& folder, bool deep) {
+    std::error_code error;
+    const auto each = [&](auto&& entries) {
+        for (auto i = fs::begin(entries); !error && i != fs::end(entries); i.increment(error)) {
+            std::error_code none;
+            if (i->is_regular_file(none)) look_at_file(i->path().string());
+        }
+    };
+    if (deep)
+        each(fs::recursive_directory_iterator(folder, fs::directory_options::skip_permission_denied, error));
+    else
+        each(fs::directory_iterator(folder, error));
+    if (error) throw failed("{}: cannot look for images that stand on the layers: {}", escaped(folder), error.message());
+}
+
+void Shared::look_at_file(const std::string& path) {
+    try {
+        const File file(path);
+        if (chain::is_chain_file(file)) return look_at_chain_file(file);
+        if (!qcow2::has_magic(file) || find(file.identity())) return;
+        const qcow2::Header header = qcow2::read_header(file, true, true);
+        if (!header.backing_name) return;
+        const qcow2::NamedFile named = qcow2::parse_file_name(escaped(path), *header.backing_name, header.backing_format);
+        const fs::path below = fs::path(path).parent_path() / named.path;
+        std::error_code none;
+        if (!fs::exists(below, none)) return;
+        if (const auto number = find(identity_of(below.string())))
+            refer(*number, fmt::format("{} stands on {}", escaped(file.path()),
+                                       *number + 1 < images_.size() ? in_quotes(images_[*number].path) : "it"));
+    } catch (const Error&) {  // what cannot be read names nothing
+    }
+}
+
+std::optional<std::size_t> Shared::find_layer(const chain::ChainFile& file, const chain_layer& layer) const {
+    std::string path = file.path(layer);
+    try {
+        path = chain::likely_path(file, layer);
+    } catch (const Error&) {  // then by the name it had
+    }
+    std::error_code none;
+    return fs::exists(path, none) ? find(identity_of(path)) : std::nullopt;
+}
+
+void Shared::look_at_chain_file(const File& opened) {
+    if (subject_.device && subject_.device->chain.is(opened.identity())) return;
+    const chain::ChainFile file{File(opened.path())};
+    std::optional<std::size_t> highest;
+    for (const chain_layer& l : file.layers())
+        if (const auto number = find_layer(file, l)) highest = std::max(highest.value_or(0), *number);
+    if (!highest) return;
+    if (*highest + 1 == images_.size())
+        own_.push_back(opened.path());
+    else
+        refer(*highest, fmt::format("the chain file {} names it", in_quotes(opened.path())));
+}
+
+void Shared::look_at_devices() {
+    for (const dm::Device& d : dm::list_if_any()) {
+        if (subject_.device && d.name == subject_.device->name) continue;
+        const Live other = look_at(d.name);
+        std::optional<std::size_t> highest;
+        for (const dm::OpenLayer& theirs : other.layers)
+            for (std::size_t i = 0; i < images_.size(); i++)
+                if (theirs.is(images_[i].identity)) highest = std::max(highest.value_or(0), i);
+        if (highest) refer(*highest, fmt::format("the device {} has it, too", escaped(d.name)));
+    }
+}
+
+}  // namespace dmchain::device

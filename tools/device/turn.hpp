@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Whose turn it is to change the layers of a chain. The lock dies with its process.
+#pragma once
+
+#include <string>
+
+#include "device/subject.hpp"
+
+namespace dmchain::device {
+
+class ChainTurn {
+public:
+    // Throws failed(), naming the process, if another one is at it.
+    explicit ChainTurn(const Subject& subject);
+    ~ChainTurn();
+    ChainTurn(const ChainTurn&) = delete;
+    ChainTurn& operator=(const ChainTurn&) = delete;
+
+private:
+    int fd_;
+};
+
+// For activation: throws failed() if somebody changes the chain at rest that has the image @top.
+void require_no_turn(const std::string& top);
+
+}  // namespace dmchain::device
