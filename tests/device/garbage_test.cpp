@@ -103,7 +103,7 @@ TEST_CASE("gc: a merge that can go on is no garbage") {
     const Vm vm;
     vm.merging();
     vm.note(false, true);
-    CHECK(has(vm.gc("a b b.compact b.merging c vm.chain "), "can go on: activate its chain, then run 'dmchain compact NAME'"));
+    CHECK(has(vm.gc("a b b.compact b.merging c vm.chain "), "can go on: run 'dmchain compact' with the image on top"));
     // Complete, under its temporary name; with its name.
     must("cd " + vm.path() + " && cp b b.merging");
     vm.note(true, false, vm / "b.merging");

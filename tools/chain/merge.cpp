@@ -4,11 +4,15 @@
 #include "chain/merge.hpp"
 
 #include <endian.h>
+#include <fcntl.h>
 
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <chrono>
+#include <filesystem>
 #include <optional>
+#include <thread>
 #include <vector>
 
 #include "chain/builder.hpp"
@@ -27,8 +31,9 @@ namespace dmchain::chain {
 namespace {
 
 constexpr std::uint64_t cluster_bytes = std::uint64_t{1} << index_cluster_bits;
-constexpr std::size_t batch_jobs = 512;    // for which threads are started
-constexpr std::uint64_t spare_blocks = 4;  // of the log
+constexpr std::size_t batch_jobs = 128;              // for which threads are started
+constexpr std::uint64_t durable_bytes = 256u << 20;  // of data, after which a merge that is cut off can go on
+constexpr std::uint64_t spare_blocks = 4;            // of the log
 
 const File& data_of(const qcow2::Layer& l) { return l.data_file() ? *l.data_file() : l.file(); }
 
@@ -115,6 +120,9 @@ public:
           read_all_(how.readers),
           sparse_(how.flat),
           to_(to),
+          rate_(how.rate),
+          // So that it can be told to stop every second or so.
+          most_jobs_(how.rate ? std::clamp<std::uint64_t>(how.rate / copy_bytes, 1, batch_jobs) : batch_jobs),
           progress_(progress) {}
 
     void data(unsigned layer, std::uint64_t from, std::uint64_t guest, std::uint64_t to, std::uint64_t bytes) {
@@ -123,12 +131,15 @@ public:
     }
     // What has to be put together first.
     void read(std::uint64_t guest, std::uint64_t to, std::uint64_t bytes) { add({nullptr, guest, to, bytes}); }
+    // They are there already.
+    void skip(std::uint64_t bytes) { skipped_ = done_ += bytes; }
     void flush() {
         if (batch_.empty()) return;
         const std::uint64_t end = batch_.back().to + batch_.back().bytes;
         if (end > to_.size()) to_.resize(end);
         share_out(batch_.size(), copy_threads, [this](Turns& turns, bool reports) { copy(turns, reports); });
         batch_.clear();
+        progress_(done_);
     }
 
 private:
@@ -148,7 +159,7 @@ private:
                 return;
             }
         }
-        if (batch_.size() == batch_jobs) flush();
+        if (batch_.size() >= most_jobs_) flush();
         batch_.push_back(j);
     }
 
@@ -170,40 +181,94 @@ private:
                 to_.write(buffer.data(), j.bytes, j.to);
             const std::uint64_t done = done_ += j.bytes;
             if (reports) progress_(done);
+            if (rate_)
+                std::this_thread::sleep_until(begin_ + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
+                                                           static_cast<double>(done - skipped_) / static_cast<double>(rate_))));
         }
     }
+
+    using Clock = std::chrono::steady_clock;
 
     const qcow2::Chain& range_;
     const Readers readers_;
     const bool read_all_;
     const bool sparse_;  // zeroes are left out
     Writable& to_;
+    const std::uint64_t rate_;
+    const std::uint64_t most_jobs_;
+    const Clock::time_point begin_ = Clock::now();
     const std::function<void(std::uint64_t)>& progress_;
     std::vector<Job> batch_;
+    std::uint64_t skipped_ = 0;
     std::atomic<std::uint64_t> done_ = 0;
 };
 
-// The records, in blocks.
+// What the log says, and that nothing is said before its data are durable.
 class Records {
 public:
-    explicit Records(qcow2::LogWriter& log) : log_(log) {}
+    Records(qcow2::LogWriter& log, Copier& copier, Writable& to) : log_(log), copier_(copier), to_(to) {}
+
     void add(const Cluster& c, std::uint64_t host) {
         records_.push_back({htole64(c.number), htole64(host), htole64(std::uint64_t{c.zero} << 32 | c.stored)});
-        if (records_.size() == CHAIN_LOG_MAX_RECORDS) flush();
+        if (records_.size() * cluster_bytes >= durable_bytes) write();
     }
-    void flush() {
-        log_.add(CHAIN_LOG_RECORDS, records_.data(), records_.size() * sizeof(chain_log_record),
-                 static_cast<std::uint16_t>(records_.size()));
+    // All so far.
+    void write() {
+        copier_.flush();
+        to_.sync();
+        for (std::size_t i = 0; i < records_.size(); i += CHAIN_LOG_MAX_RECORDS) {
+            const std::size_t n = std::min<std::size_t>(CHAIN_LOG_MAX_RECORDS, records_.size() - i);
+            log_.add(CHAIN_LOG_RECORDS, &records_[i], n * sizeof(chain_log_record), static_cast<std::uint16_t>(n));
+        }
         records_.clear();
     }
 
 private:
     qcow2::LogWriter& log_;
+    Copier& copier_;
+    Writable& to_;
     std::vector<chain_log_record> records_;
 };
 
-std::uint64_t log_bytes(std::uint64_t clusters) {
-    return (1 + clusters / CHAIN_LOG_MAX_RECORDS + 1 + spare_blocks) * CHAIN_LOG_BLOCK;
+// That records of so many clusters take. Blocks may be filled in part whenever data were made durable.
+std::uint64_t record_bytes(std::uint64_t clusters) {
+    const std::uint64_t times = clusters / (durable_bytes / cluster_bytes) + 1;
+    return (clusters / CHAIN_LOG_MAX_RECORDS + times) * CHAIN_LOG_BLOCK;
+}
+
+std::uint64_t log_bytes(std::uint64_t clusters) { return (1 + spare_blocks) * CHAIN_LOG_BLOCK + record_bytes(clusters); }
+
+// Where a merge goes on that was cut off.
+struct Left {
+    std::uint64_t next;                   // byte of the file for the next cluster
+    std::uint64_t log_at;                 // byte of the next block of the log
+    std::uint64_t sequence;               // of that block
+    std::uint32_t epoch;                  // of that block
+    std::optional<std::uint64_t> last{};  // cluster that is there
+};
+
+// In the file @path, which is as merge() left it. Nothing: it cannot go on, for whatever reason.
+std::optional<Left> find_left(const std::string& path, std::uint64_t bytes, std::uint32_t unit_bits, std::uint64_t clusters) {
+    std::error_code none;
+    if (!std::filesystem::exists(path, none)) return std::nullopt;
+    try {
+        const File file(path);
+        if (!qcow2::is_in_use(file)) return std::nullopt;  // its header was not written yet
+        const qcow2::Log log(file, index_cluster_bits);
+        const qcow2::Log::Position& p = log.position();
+        const std::uint64_t segment = log.segments().front().bytes;
+        if (log.size() != bytes || log.unit_bits() != unit_bits || log.segments().size() != 1 || log.clusters().size() > clusters)
+            return std::nullopt;
+        if (p.next + record_bytes(clusters - log.clusters().size()) > cluster_bytes + segment) return std::nullopt;
+        Left out{cluster_bytes + segment, p.next, p.sequence, p.epoch + 1};
+        for (const qcow2::Log::Cluster& c : log.clusters()) {
+            out.next = std::max(out.next, c.host + cluster_bytes);
+            out.last = c.cluster;
+        }
+        return out;
+    } catch (const Error&) {
+        return std::nullopt;
+    }
 }
 
 }  // namespace
@@ -241,56 +306,115 @@ MergeSize measure(const qcow2::Chain& range, bool flat) {
     return out;
 }
 
-void merge(const qcow2::Chain& range, const MergeSize& size, const MergeTo& target,
-           const std::function<void(std::uint64_t)>& progress) {
-    Walk walk(range, target.flat);
+namespace {
+
+// Has @copier copy the data of the cluster, to byte @host.
+template <typename Entry>
+void copy_cluster(const Walk& walk, const Cluster& c, const Entry& entry, std::uint64_t host, Copier& copier) {
+    const std::uint64_t unit = std::uint64_t{1} << walk.unit_bits();
+    for (std::uint32_t i = 0; i < cluster_bytes / unit;) {
+        if (!(c.data >> i & 1)) {
+            i++;
+            continue;
+        }
+        std::uint32_t n = 1;
+        const std::uint64_t guest = (c.number << index_cluster_bits) + i * unit;
+        if (c.assembled) {
+            while (i + n < cluster_bytes / unit && c.data >> (i + n) & 1) n++;
+            copier.read(guest, host + i * unit, n * unit);
+        } else {
+            const std::uint64_t e = entry(i);
+            while (i + n < cluster_bytes / unit && entry(i + n) == chain_entry_advance(e, n * walk.unit_sectors())) n++;
+            copier.data(chain_entry_layer(e) - 1, chain_entry_pos(e) * 512, guest, host + i * unit, n * unit);
+        }
+        i += n;
+    }
+}
+
+// The file @target.path as make_active() leaves it.
+Left make_file(const qcow2::Chain& range, const MergeSize& size, const MergeTo& target, std::uint32_t unit_bits) {
     qcow2::ActiveOptions o;
     if (!target.flat) o.id = point_id(range.top());
     o.size = range.virtual_size();
     o.cluster_bits = index_cluster_bits;
-    o.subblock_bits = walk.unit_bits();
+    o.subblock_bits = unit_bits;
     o.backing_name = target.backing_name;
     o.backing_format = target.backing_format;
     o.log_bytes = log_bytes(size.clusters);
     o.label = target.label;
     qcow2::make_active(target.path, o);
-    {
-        Writable to = Writable::open(target.path);
+    return *find_left(target.path, o.size, unit_bits, size.clusters);
+}
+
+// Whether all was copied.
+bool fill(const qcow2::Chain& range, const MergeTo& target, Walk& walk, Left left,
+          const std::function<void(std::uint64_t)>& progress) {
+    Writable to = Writable::open(target.path);
+    const qcow2::LogId id = qcow2::Log(File(target.path), index_cluster_bits).id();
+    qcow2::LogWriter log(to, id, left.log_at, left.sequence, left.epoch);
+    Copier copier(range, to, target, progress);
+    Records records(log, copier, to);
+    bool stopped = false;
+    walk.all([&](const Cluster& c, const auto& entry) {
+        if (left.last && c.number <= *left.last)
+            return copier.skip(static_cast<std::uint64_t>(std::popcount(c.data)) << walk.unit_bits());
+        stopped = stopped || (target.stop && target.stop());
+        if (stopped) return;
+        const std::uint64_t host = c.stored ? std::exchange(left.next, left.next + cluster_bytes) : 0;
+        copy_cluster(walk, c, entry, host, copier);
+        records.add(c, host);
+    });
+    records.write();
+    if (!stopped) to.resize(left.next);  // the last cluster may be stored in part
+    to.sync();
+    return !stopped;
+}
+
+}  // namespace
+
+bool merge(const qcow2::Chain& range, const MergeSize& size, const MergeTo& target,
+           const std::function<void(std::uint64_t)>& progress) {
+    Walk walk(range, target.flat);
+    std::error_code none;
+    std::optional<Left> left;
+    if (target.goes_on && std::filesystem::exists(target.path, none)) {
+        // Sealed: all was done but to say so.
         const File file(target.path);
-        const qcow2::Log empty(file, index_cluster_bits);
-        const std::uint64_t segment = empty.segments().front().bytes;
-        qcow2::LogWriter log(to, empty.id(), cluster_bytes + CHAIN_LOG_BLOCK);
-        Records records(log);
-        Copier copier(range, to, target, progress);
-        std::uint64_t next = cluster_bytes + segment;
-        const std::uint64_t unit = std::uint64_t{1} << walk.unit_bits();
-        walk.all([&](const Cluster& c, const auto& entry) {
-            const std::uint64_t host = c.stored ? std::exchange(next, next + cluster_bytes) : 0;
-            for (std::uint32_t i = 0; i < cluster_bytes / unit;) {
-                if (!(c.data >> i & 1)) {
-                    i++;
-                    continue;
-                }
-                std::uint32_t n = 1;
-                const std::uint64_t guest = (c.number << index_cluster_bits) + i * unit;
-                if (c.assembled) {
-                    while (i + n < cluster_bytes / unit && c.data >> (i + n) & 1) n++;
-                    copier.read(guest, host + i * unit, n * unit);
-                } else {
-                    const std::uint64_t e = entry(i);
-                    while (i + n < cluster_bytes / unit && entry(i + n) == chain_entry_advance(e, n * walk.unit_sectors())) n++;
-                    copier.data(chain_entry_layer(e) - 1, chain_entry_pos(e) * 512, guest, host + i * unit, n * unit);
-                }
-                i += n;
-            }
-            records.add(c, host);
-        });
-        copier.flush();
-        records.flush();
-        to.resize(next);  // the last cluster may be stored in part
-        to.sync();
+        if (qcow2::has_magic(file) && !qcow2::is_in_use(file)) {
+            qcow2::seal(target.path, {});
+            return true;
+        }
+        left = find_left(target.path, range.virtual_size(), walk.unit_bits(), size.clusters);
+        if (!left) std::filesystem::remove(target.path);
     }
+    if (!left) left = make_file(range, size, target, walk.unit_bits());
+    if (!fill(range, target, walk, *left, progress)) return false;
     qcow2::seal(target.path, {});
+    return true;
+}
+
+void require_same(const qcow2::Chain& range, const std::string& path) {
+    qcow2::ChainOptions o;
+    o.depth = 1;
+    o.allow = {std::filesystem::path(path).parent_path().string()};
+    const qcow2::Chain merged(path, o);
+    ::posix_fadvise(merged.top().file().fd(), 0, 0, POSIX_FADV_DONTNEED);
+    const std::uint64_t bytes = range.virtual_size();
+    share_out((bytes + copy_bytes - 1) / copy_bytes, copy_threads, [&](Turns& turns, bool) {
+        qcow2::Reader old(range), now(merged);
+        std::vector<unsigned char> a(copy_bytes), b(copy_bytes);
+        while (const auto i = turns.next()) {
+            const std::uint64_t at = *i * copy_bytes, n = std::min(copy_bytes, bytes - at);
+            old.read(a.data(), n, at);
+            now.read(b.data(), n, at);
+            const auto differs =
+                std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(n), b.begin()).first - a.begin();
+            if (static_cast<std::uint64_t>(differs) < n)
+                throw failed(
+                    "{}: byte {} of the disk is not what the layers have: the storage may be faulty; run the command again",
+                    escaped(path), at + static_cast<std::uint64_t>(differs));
+        }
+    });
 }
 
 }  // namespace dmchain::chain

@@ -23,7 +23,7 @@ struct MergeSize {
 };
 
 struct MergeTo {
-    std::string path;            // must not exist
+    std::string path;            // must not exist, unless the merge goes on
     std::string backing_name{};  // as it is to stand in the header; "": none
     std::string backing_format = "qcow2";
     std::optional<qcow2::Label> label{};
@@ -31,6 +31,11 @@ struct MergeTo {
     // may be any that can be read.
     bool flat = false;
     Readers readers{};  // if given, data are read by them, and not from the layers' files
+    // What is at @path, if anything is, was left by merge() of the same layers: it goes on from there. Every 256 MiB of
+    // data are made durable for that.
+    bool goes_on = false;
+    std::uint64_t rate = 0;        // bytes of data a second, at the most; 0: as fast as it goes
+    std::function<bool()> stop{};  // asked now and then: whether to stop, so that another call can go on
 };
 
 // Throws failed() for layers that cannot be merged, and damaged() for what is wrong in them. @range: opened with
@@ -42,8 +47,11 @@ void require_not_shrunk(const qcow2::Chain& range_and_below);
 MergeSize measure(const qcow2::Chain& range, bool flat = false);
 // Makes the file, durable when this returns. It has the id of the topmost layer, unless it is flat: see point_id.hpp. @progress:
 // bytes copied so far. On an error what there is of it is left, still
-// marked as in use.
-void merge(const qcow2::Chain& range, const MergeSize& size, const MergeTo& to,
+// marked as in use. Returns false if it was told to stop.
+bool merge(const qcow2::Chain& range, const MergeSize& size, const MergeTo& to,
            const std::function<void(std::uint64_t)>& progress);
+
+// Reads both: throws failed() if the merged file @path has other data than the layers.
+void require_same(const qcow2::Chain& range, const std::string& path);
 
 }  // namespace dmchain::chain

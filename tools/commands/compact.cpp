@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // dmchain compact: merges neighbouring sealed layers of a chain, which a device may have in use.
-#include <algorithm>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <charconv>
+#include <chrono>
 #include <ctime>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -31,6 +35,10 @@ struct Options {
     qcow2::ChainOptions chain;
     bool plan = false;
     bool keep_old = false;
+    bool verify = false;
+    bool idle = false;
+    std::uint64_t rate = 0;
+    std::string budget;
     bool abort = false;
     bool json = false;
 };
@@ -45,7 +53,7 @@ std::pair<std::string, std::string> parse_range(const std::string& text) {
 }
 
 // "30d": seconds.
-std::int64_t parse_age(const std::string& text) {
+std::int64_t parse_time(const char* option, const std::string& text) {
     static constexpr struct {
         char unit;
         std::int64_t seconds;
@@ -56,7 +64,7 @@ std::int64_t parse_age(const std::string& text) {
         for (const auto& u : units)
             if (*end == u.unit && n <= INT64_MAX / u.seconds) return n * u.seconds;
     throw Error(Exit::usage,
-                fmt::format("compact: --older-than {}: expected a number and s, m, h, d or w, such as 30d", in_quotes(text)));
+                fmt::format("compact: {} {}: expected a number and s, m, h, d or w, such as 30d", option, in_quotes(text)));
 }
 
 device::Selection selection_of(const Options& o) {
@@ -64,7 +72,7 @@ device::Selection selection_of(const Options& o) {
     if (!o.range.empty()) s.range = parse_range(o.range);
     s.remove = o.remove;
     if (!o.keep.empty()) s.keep = o.keep;
-    if (!o.older_than.empty()) s.older_than = std::time(nullptr) - parse_age(o.older_than);
+    if (!o.older_than.empty()) s.older_than = std::time(nullptr) - parse_time("--older-than", o.older_than);
     s.flatten = o.flatten;
     s.max_layers = o.max_layers;
     return s;
@@ -77,7 +85,7 @@ int ways(const Options& o) {
 
 std::string name_of(const device::Subject& s) { return s.device ? "/dev/mapper/" + s.name : s.name; }
 
-nlohmann::ordered_json facts(const device::Subject& subject, const device::CompactPlan& p) {
+nlohmann::ordered_json facts(const device::Subject& subject, const device::CompactPlan& p, bool complete) {
     nlohmann::ordered_json merges = nlohmann::ordered_json::array(), skipped = nlohmann::ordered_json::array();
     for (const auto& m : p.merges) {
         nlohmann::json layers = nlohmann::json::array();
@@ -98,7 +106,8 @@ nlohmann::ordered_json facts(const device::Subject& subject, const device::Compa
             {"copied_bytes", p.copied},
             {"extra_bytes", p.peak},
             {"freed_bytes", p.freed},
-            {"layer_count", p.layers_left()}};
+            {"layer_count", p.layers_left()},
+            {"complete", complete}};
 }
 
 void print_plan(const device::Subject& subject, const device::CompactPlan& p) {
@@ -114,11 +123,38 @@ void print_plan(const device::Subject& subject, const device::CompactPlan& p) {
                    human_size(p.peak), human_size(p.freed), counted(p.layers_left(), "layer"));
 }
 
+// As the options say how to copy.
+device::CompactOptions how_to(const Options& o) {
+    device::CompactOptions how;
+    how.keep_old = o.keep_old;
+    how.verify = o.verify;
+    how.rate = o.rate;
+    if (!o.budget.empty()) {
+        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(parse_time("--budget", o.budget));
+        how.stop = [end] { return std::chrono::steady_clock::now() >= end; };
+    }
+    return how;
+}
+
+// For processors and disks: behind everybody else, as far as the schedulers know.
+void be_idle() {
+    static constexpr int idle_class = 3, class_shift = 13, who_process = 1;  // linux/ioprio.h
+    ::setpriority(PRIO_PROCESS, 0, 19);
+    ::syscall(SYS_ioprio_set, who_process, 0, idle_class << class_shift);
+}
+
+void say_stopped(const Options& o, const device::Subject& subject) {
+    if (!o.json)
+        fmt::print("{}: the time is over; the same command, or 'dmchain compact {}', goes on\n", escaped(name_of(subject)),
+                   escaped(o.what));
+}
+
 void run(const Options& o) {
     if (ways(o) + o.abort > 1)
         throw Error(Exit::usage,
                     "compact: expected one of --range, --delete, --flatten, --max-layers, --abort, or --keep and --older-than");
     const device::Selection selection = selection_of(o);
+    device::CompactOptions how = how_to(o);
     device::Subject subject = device::subject(o.what);
     std::optional<device::ChainTurn> turn;
     if (!o.plan) turn.emplace(subject);
@@ -127,33 +163,40 @@ void run(const Options& o) {
         fmt::print("{}: what the merge left is gone\n", escaped(name_of(subject)));
         return;
     }
+    if (o.idle) be_idle();
     std::optional<Progress> progress;
     std::uint64_t last = 0;
-    device::CompactOptions how;
-    how.keep_old = o.keep_old;
     how.progress = [&](std::uint64_t done, std::uint64_t all) {
         if (done < last) progress.reset();  // the next merge
         last = done;
         if (!progress && all) progress.emplace("copying", all);
         if (progress) progress->reach(done);
     };
-    const bool resumed = !o.plan && device::resume_compact(subject, o.chain, how);
+    device::Resumed resumed = device::Resumed::nothing;
+    if (!o.plan) resumed = device::resume_compact(subject, o.chain, how);
     progress.reset();
-    if (resumed && !o.json) fmt::print("{}: the merge that was cut off is done\n", escaped(name_of(subject)));
-    if (!ways(o)) {
-        if (!resumed)
-            throw Error(Exit::usage, "compact: expected --range, --delete, --keep, --older-than, --flatten or --max-layers");
+    if (resumed == device::Resumed::stopped) {
+        if (o.json) print_json(nlohmann::json{{subject.device ? "device" : "top", name_of(subject)}, {"complete", false}});
+        return say_stopped(o, subject);
+    }
+    const bool went_on = resumed == device::Resumed::done;
+    if (went_on && !o.json) fmt::print("{}: the merge that was cut off is done\n", escaped(name_of(subject)));
+    // What was cut off may have been these very layers: they are gone, and numbers mean others now.
+    if (went_on && (!ways(o) || !o.range.empty() || !o.remove.empty() || !o.keep.empty())) {
+        if (o.json) print_json(nlohmann::json{{subject.device ? "device" : "top", name_of(subject)}, {"complete", true}});
         return;
     }
-    // What was cut off may have been these very layers: they are gone, and numbers mean others now.
-    if (resumed && (!o.range.empty() || !o.remove.empty() || !o.keep.empty())) return;
-    if (resumed) subject = device::subject(o.what);
+    if (!ways(o))
+        throw Error(Exit::usage, "compact: expected --range, --delete, --keep, --older-than, --flatten or --max-layers");
+    if (went_on) subject = device::subject(o.what);
     const device::CompactPlan plan = device::plan_compact(subject, selection, o.registry, o.chain);
     if (!o.json) print_plan(subject, plan);
-    if (!o.plan) device::compact(subject, plan, how);
+    const bool complete = !o.plan && device::compact(subject, plan, how);
     progress.reset();
     if (o.json)
-        print_json(facts(subject, plan));
+        print_json(facts(subject, plan, complete));
+    else if (!o.plan && !complete)
+        say_stopped(o, subject);
     else if (!o.plan && !plan.merges.empty())
         fmt::print("{}: done\n", escaped(name_of(subject)));
 }
@@ -183,6 +226,10 @@ CLI::App* add_compact(CLI::App& app, Exit&) {
         ->allow_extra_args(false);
     add_allow_options(*c, o->chain.allow, o->chain.assume_raw, "TOP's");
     c->add_flag("--plan", o->plan, "Only say what would be done");
+    c->add_flag("--verify", o->verify, "Read what was copied again, and compare it");
+    take_size(*c->add_option("--rate", o->rate, "Copy at most so many bytes a second, e.g. 50M"));
+    c->add_flag("--idle", o->idle, "Let everybody else's work go first, as far as the schedulers of processors and disks can");
+    c->add_option("--budget", o->budget, "Stop copying after this time; the same command goes on later")->type_name("TIME");
     c->add_flag("--keep-old", o->keep_old, "Leave the files that were merged where they are");
     c->add_flag("--abort", o->abort, "Take away what a merge that was cut off left");
     c->add_flag("--json", o->json, "Print JSON");

@@ -26,11 +26,11 @@ MergeNote note_of(const CompactPlan& plan) {
     return n;
 }
 
-// Goes on until all are done. @merges: as planned, if they are.
-void run_all(const Subject& subject, MergeNote n, const std::vector<CompactPlan::Merge>& merges, const CompactOptions& options) {
+// Goes on until all are done, or it is told to stop: then false. @merges: as planned, if they are.
+bool run_all(const Subject& subject, MergeNote n, const std::vector<CompactPlan::Merge>& merges, const CompactOptions& options) {
     for (std::size_t i = 0;; i++) {
-        run_merge(subject, n, i < merges.size() ? std::optional(merges[i].size) : std::nullopt, options);
-        if (n.then.empty()) return remove_file(n.file());
+        if (!run_merge(subject, n, i < merges.size() ? std::optional(merges[i].size) : std::nullopt, options)) return false;
+        if (n.then.empty()) break;
         MergeNote next;
         next.old = n.then.front();
         next.then.assign(n.then.begin() + 1, n.then.end());
@@ -42,24 +42,27 @@ void run_all(const Subject& subject, MergeNote n, const std::vector<CompactPlan:
         remove_file(n.file());
         n = std::move(next);
     }
+    remove_file(n.file());
+    return true;
 }
 
 }  // namespace
 
-void compact(const Subject& subject, const CompactPlan& plan, const CompactOptions& options) {
-    if (plan.merges.empty()) return;
+bool compact(const Subject& subject, const CompactPlan& plan, const CompactOptions& options) {
+    if (plan.merges.empty()) return true;
     const MergeNote n = note_of(plan);
     write_note(n);
-    run_all(subject, n, plan.merges, options);
+    return run_all(subject, n, plan.merges, options);
 }
 
-bool resume_compact(const Subject& subject, const qcow2::ChainOptions& chain, const CompactOptions& options) {
+Resumed resume_compact(const Subject& subject, const qcow2::ChainOptions& chain, const CompactOptions& options) {
     std::vector<MergeNote> notes = find_notes(subject, chain);
-    if (notes.empty()) return false;
+    if (notes.empty()) return Resumed::nothing;
     // Of two notes the first one is done but for its removal, and what followed it is the other one's business.
     for (std::size_t i = 0; i + 1 < notes.size(); i++) notes[i].then.clear();
-    for (MergeNote& n : notes) run_all(subject, n, {}, options);
-    return true;
+    for (MergeNote& n : notes)
+        if (!run_all(subject, n, {}, options)) return Resumed::stopped;
+    return Resumed::done;
 }
 
 bool abort_compact(const Subject& subject, const qcow2::ChainOptions& chain) {
@@ -69,6 +72,7 @@ bool abort_compact(const Subject& subject, const qcow2::ChainOptions& chain) {
             throw failed("{}: the merged file {} is one of its layers already: run 'dmchain compact {}' to go on",
                          escaped(subject.name), in_quotes(n.path), escaped(subject.name));
     for (const MergeNote& n : notes) {
+        undo_exchange(subject, n);
         remove_file(n.merging());
         remove_file(n.merging_chain());
         remove_file(n.file());

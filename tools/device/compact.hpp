@@ -58,14 +58,19 @@ CompactPlan plan_compact(const Subject& subject, const Selection& selection, con
                          const qcow2::ChainOptions& options);
 
 struct CompactOptions {
-    bool keep_old = false;  // the files that were replaced stay: that of the topmost with ".old" behind its name
-    std::function<void(std::uint64_t done, std::uint64_t all)> progress;  // bytes copied, of one merge
+    bool keep_old = false;         // the files that were replaced stay: that of the topmost with ".old" behind its name
+    bool verify = false;           // what was copied is read again, and compared
+    std::uint64_t rate = 0;        // of copying, bytes a second; 0: as fast as it goes
+    std::function<bool()> stop{};  // asked now and then: whether to stop copying, for this time
+    std::function<void(std::uint64_t done, std::uint64_t all)> progress{};  // bytes copied, of one merge
 };
-// With the turn held (turn.hpp). Returns when the merged files have taken the place of the layers and these are gone.
-void compact(const Subject& subject, const CompactPlan& plan, const CompactOptions& options);
+// With the turn held (turn.hpp). Returns when the merged files have taken the place of the layers and these are gone; false: when it
+// was told to stop, and the same command can go on.
+bool compact(const Subject& subject, const CompactPlan& plan, const CompactOptions& options);
 
-// Whether merges of the chain were cut off. If so, goes on with them to their end. With the turn held.
-bool resume_compact(const Subject& subject, const qcow2::ChainOptions& chain, const CompactOptions& options);
+enum class Resumed { nothing, done, stopped };
+// Goes on with merges of the chain that were cut off, if there are any, to their end. With the turn held.
+Resumed resume_compact(const Subject& subject, const qcow2::ChainOptions& chain, const CompactOptions& options);
 // Takes away what a merge that was cut off left, and those that were to follow it. Returns whether there was something. Throws failed()
 // if the merged file is part of the chain already: then it can only go on.
 bool abort_compact(const Subject& subject, const qcow2::ChainOptions& chain);

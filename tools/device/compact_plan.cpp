@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "chain/owner.hpp"
 #include "device/compact.hpp"
@@ -21,6 +22,15 @@ namespace dmchain::device {
 namespace fs = std::filesystem;
 
 namespace {
+
+bool is_utf8(const std::string& text) {
+    try {
+        (void)nlohmann::json(text).dump();
+        return true;
+    } catch (const nlohmann::json::exception&) {
+        return false;
+    }
+}
 
 class Planner {
 public:
@@ -74,6 +84,7 @@ private:
         if (i.is_part) return "is a part of a file: such layers stay as they are";
         if (fs::is_symlink(fs::symlink_status(i.path, none)))
             return "is a symbolic link: only files under their own names are merged";
+        if (!is_utf8(i.path)) return "has a name that is not UTF-8, which the note of a merge cannot hold: rename it";
         if (shared.why(number)) return *shared.why(number) + ": a layer that others use stays as it is; merge those above it";
         return "";
     }

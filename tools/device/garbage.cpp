@@ -18,14 +18,12 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
 
 #include "device/live.hpp"
+#include "device/merge_note.hpp"
 #include "io/qemu_lock.hpp"
 #include "io/text.hpp"
 #include "qcow2/log.hpp"
@@ -37,47 +35,8 @@ namespace fs = std::filesystem;
 using chain::FleetFile;
 using chain::FleetLeftover;
 using Kind = FleetLeftover::Kind;
-using Json = nlohmann::json;
 
 namespace {
-
-// What the note of a merge says, as far as it matters here: see compact.cpp.
-struct MergeNote {
-    std::string path;
-    std::vector<std::string> old;
-    bool copied = false;
-    bool old_there = true;     // all layers are the files that they were: the merge can begin again
-    bool merged_there = true;  // the merged file is complete, under its temporary name
-    bool in_place = true;      // the merged file has its name
-};
-
-bool is_there(const std::string& path, const Json& known) {
-    struct stat st {};
-    return ::lstat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode) && known.at("inode") == st.st_ino &&
-           known.at("bytes") == st.st_size && known.at("mtime_sec") == st.st_mtim.tv_sec &&
-           known.at("mtime_nsec") == st.st_mtim.tv_nsec;
-}
-
-// Nothing: it is no note.
-std::optional<MergeNote> read_note(const std::string& file) {
-    std::ifstream in(file);
-    const std::string text((std::istreambuf_iterator<char>(in)), {});
-    try {
-        const Json j = Json::parse(text);
-        MergeNote n;
-        n.path = j.at("path");
-        n.copied = j.at("copied");
-        for (const Json& old : j.at("old")) {
-            n.old.push_back(old.at("path"));
-            n.old_there = n.old_there && is_there(n.old.back(), old);
-        }
-        n.merged_there = n.copied && is_there(n.path + ".merging", j.at("merged"));
-        n.in_place = n.copied && is_there(n.path, j.at("merged"));
-        return n;
-    } catch (const Json::exception&) {
-        return std::nullopt;
-    }
-}
 
 int open_to_look(const std::string& path) {
     const int fd = ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
@@ -178,8 +137,7 @@ private:
         bool ours = false;
         try {
             const File file(l.path);
-            ours = chain::is_chain_file(file) || begins_with_zeroes(file) ||
-                   (l.of.ends_with(".compact") && read_note(l.path).has_value());
+            ours = chain::is_chain_file(file) || begins_with_zeroes(file) || (l.of.ends_with(".compact") && is_note(l.path));
         } catch (const Error& e) {
             return leave(l, e.what());
         }
@@ -195,20 +153,25 @@ private:
         for (const FleetLeftover* p : parts)
             if (p->kind == Kind::note) note = p;
         if (!note) return without_note(of, parts);
-        const std::optional<MergeNote> n = read_note(note->path);
-        if (!n) return leave_all(fmt::format("{} is not the note of a merge: look at it", in_quotes(note->path)));
-        if (n->path != of)
-            return leave_all(fmt::format("{} is the note of a merge of {}: it was copied or moved", in_quotes(note->path),
-                                         in_quotes(n->path)));
+        std::optional<MergeNote> n;
+        try {
+            n = read_note(of);
+        } catch (const Error& e) {
+            return leave_all(e.what());
+        }
+        if (!n) return leave_all("is gone since");
         if (const Live* d = device_at(*n))
             return leave_all(
                 fmt::format("a merge of the device {0}: run 'dmchain compact {0}' to go on, or 'dmchain compact {0} "
                             "--abort'",
                             escaped(d->name)));
-        if (n->in_place || n->merged_there || n->old_there)
+        KnownFile merging = n->merged, named = n->merged;
+        merging.path = n->merging();
+        named.path = n->path;
+        const bool old_there = std::all_of(n->old.begin(), n->old.end(), [](const KnownFile& k) { return k.is_there(); });
+        if (old_there || (n->copied && (merging.is_there() || named.is_there())))
             return leave_all(fmt::format(
-                "a merge of {} that can go on: activate its chain, then run 'dmchain compact NAME', or 'dmchain compact "
-                "NAME --abort'",
+                "a merge of {} that can go on: run 'dmchain compact' with the image on top of its chain, or with --abort, too",
                 in_quotes(of)));
         if (n->copied)
             return leave_all(fmt::format("a merge of which neither the layers nor the merged file are what they were: look at {}",
@@ -224,7 +187,8 @@ private:
     }
 
     const Live* device_at(const MergeNote& n) const {
-        std::vector<std::string> paths = n.old;
+        std::vector<std::string> paths;
+        for (const KnownFile& k : n.old) paths.push_back(k.path);
         for (const char* end : {"", ".merging", ".merging.chain"}) paths.push_back(n.path + end);
         std::error_code none;
         for (const std::string& path : paths)

@@ -64,7 +64,8 @@ void name_below(const qcow2::Chain& range, const std::string& lowest, const std:
         to.backing_name = (fs::path(lowest).parent_path() / to.backing_name).lexically_normal();
 }
 
-void copy(const MergeNote& n, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
+// Whether it was not told to stop.
+bool copy(const MergeNote& n, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
     std::vector<std::string> paths;
     for (const KnownFile& k : n.old) {
         if (!k.is_there()) throw failed("{}: is not the file that it was when the merge began", escaped(k.path));
@@ -77,12 +78,16 @@ void copy(const MergeNote& n, const std::optional<chain::MergeSize>& size, const
     // It is the snapshot that the topmost layer was, taken then.
     to.label = chain::label_of(range.top());
     if (!to.label) to.label = qcow2::Label{n.old.back().mtime_sec};
-    remove_file(to.path);
+    to.goes_on = true;
+    to.rate = options.rate;
+    to.stop = options.stop;
     const chain::MergeSize all = size ? *size : chain::measure(range);
-    chain::merge(range, all, to, [&](std::uint64_t done) {
-        if (options.progress) options.progress(done, all.bytes);
+    const bool done = chain::merge(range, all, to, [&](std::uint64_t bytes) {
+        if (options.progress) options.progress(bytes, all.bytes);
     });
+    if (done && options.verify) chain::require_same(range, to.path);
     sync_folder_of(to.path);
+    return done;
 }
 
 // ---- The exchange ----
@@ -192,6 +197,10 @@ void remove_old(const MergeNote& n) {
 
 }  // namespace
 
+void undo_exchange(const Subject& subject, const MergeNote& n) {
+    if (!subject.device && n.copied) rebuild_chain_files(subject, n, std::nullopt);
+}
+
 bool is_landed(const Subject& subject, const MergeNote& n) {
     if (!n.copied) return false;
     KnownFile named = n.merged;
@@ -200,9 +209,9 @@ bool is_landed(const Subject& subject, const MergeNote& n) {
     return subject.device && find(*subject.device, n.merged);
 }
 
-void run_merge(const Subject& subject, MergeNote& n, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
+bool run_merge(const Subject& subject, MergeNote& n, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
     if (!n.copied) {
-        copy(n, size, options);
+        if (!copy(n, size, options)) return false;
         n.merged = known_file(n.merging());
         n.copied = true;
         write_note(n);
@@ -211,6 +220,7 @@ void run_merge(const Subject& subject, MergeNote& n, const std::optional<chain::
     take_name(n, options.keep_old);
     tell_name(subject, n);
     if (!options.keep_old) remove_old(n);
+    return true;
 }
 
 }  // namespace dmchain::device

@@ -51,30 +51,41 @@ void write_note(const MergeNote& n) {
     out.commit(true);
 }
 
-std::optional<MergeNote> read_note(const std::string& path) {
-    MergeNote n;
-    n.path = path;
-    std::error_code none;
-    if (!fs::exists(n.file(), none)) return std::nullopt;
-    std::ifstream in(n.file());
+// Throws Json::exception for what is none. Those of older versions have less.
+static MergeNote parse_note(const std::string& file) {
+    std::ifstream in(file);
     const std::string text((std::istreambuf_iterator<char>(in)), {});
+    const Json j = Json::parse(text);
+    MergeNote n;
+    j.at("path").get_to(n.path);
+    j.at("old").get_to(n.old);
+    j.at("copied").get_to(n.copied);
+    j.at("merged").get_to(n.merged);
+    n.chain_files = j.value("chain_files", n.chain_files);
+    n.allow = j.value("allow", n.allow);
+    n.then = j.value("then", n.then);
+    return n;
+}
+
+bool is_note(const std::string& file) {
     try {
-        const Json j = Json::parse(text);
-        j.at("path").get_to(n.path);
-        j.at("old").get_to(n.old);
-        j.at("copied").get_to(n.copied);
-        j.at("merged").get_to(n.merged);
-        j.at("chain_files").get_to(n.chain_files);
-        j.at("allow").get_to(n.allow);
-        j.at("then").get_to(n.then);
+        return !parse_note(file).old.empty();
     } catch (const Json::exception&) {
-        n.path = path;
-        throw failed("{}: is not the note of a merge: look at it, and at the layers it lies beside, and remove it",
-                     escaped(n.file()));
+        return false;
     }
-    if (n.path != path || n.old.size() < 1)
-        throw failed("{}: is the note of a merge of {}: it was copied or renamed; remove it", escaped(path + ".compact"),
-                     in_quotes(n.path));
+}
+
+std::optional<MergeNote> read_note(const std::string& path) {
+    const std::string file = path + MergeNote{}.file();
+    std::error_code none;
+    if (!fs::exists(file, none)) return std::nullopt;
+    if (!is_note(file))
+        throw failed("{}: is not the note of a merge: look at it, and at the layers it lies beside, and remove it",
+                     escaped(file));
+    MergeNote n = parse_note(file);
+    if (fs::path(n.path).filename() != fs::path(path).filename() ||
+        !fs::equivalent(fs::path(n.path).parent_path(), fs::path(path).parent_path(), none))
+        throw failed("{}: is the note of a merge of {}: it was copied or moved; remove it", escaped(file), in_quotes(n.path));
     return n;
 }
 

@@ -39,6 +39,8 @@ struct MergeNote {
 };
 
 void write_note(const MergeNote& note);  // durable when this returns
+// Whether the file is the note of some merge.
+bool is_note(const std::string& file);
 // Of the layer at @path, if there is one. Throws failed() if it is no note.
 std::optional<MergeNote> read_note(const std::string& path);
 // Those of merges of the chain that were cut off, the ones to go on with first.

@@ -24,7 +24,7 @@ struct ActiveOptions {
     std::string backing_format = "qcow2";
     std::uint64_t log_bytes = 0;  // of the log's first segment, at least
     std::optional<Label> label{};
-    std::optional<LogId> id{};    // of the log, and so of the layer; none: a new one
+    std::optional<LogId> id{};  // of the log, and so of the layer; none: a new one
 };
 
 // Makes @path, which must not exist, or overwrites it if it is a block device. It is durable, name and all, when this

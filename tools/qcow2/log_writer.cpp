@@ -8,7 +8,8 @@
 
 namespace dmchain::qcow2 {
 
-LogWriter::LogWriter(Writable& to, const LogId& id, std::uint64_t at) : to_(to), at_(at) {
+LogWriter::LogWriter(Writable& to, const LogId& id, std::uint64_t at, std::uint64_t sequence, std::uint32_t epoch)
+    : to_(to), at_(at), sequence_(sequence), epoch_(epoch) {
     std::memcpy(salt_, id.data(), sizeof salt_);
 }
 
@@ -17,7 +18,7 @@ void LogWriter::add(chain_log_type type, const void* body, std::size_t bytes, st
     b.magic = htole32(CHAIN_LOG_BLOCK_MAGIC);
     std::memcpy(b.salt, salt_, sizeof salt_);
     b.sequence = htole64(sequence_++);
-    b.epoch = htole32(1);
+    b.epoch = htole32(epoch_);
     b.type = static_cast<__u8>(type);
     b.count = htole16(count);
     if (bytes) std::memcpy(b.body, body, bytes);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Appends blocks to a log that begins again: of a sealed layer that goes on, of a merged file. The target writes its own.
+// Appends blocks to a log: of a sealed layer that goes on, of a merged file. The target writes its own.
 #pragma once
 
 #include <cstddef>
@@ -15,8 +15,8 @@ namespace dmchain::qcow2 {
 
 class LogWriter {
 public:
-    // The first block goes to byte @at of @to; @id: the log's, as its head has it.
-    LogWriter(Writable& to, const LogId& id, std::uint64_t at);
+    // The first block goes to byte @at of @to; @id: the log's, as its head has it. @sequence and @epoch: of that block.
+    LogWriter(Writable& to, const LogId& id, std::uint64_t at, std::uint64_t sequence = 1, std::uint32_t epoch = 1);
 
     // A block with @bytes of @body; @count: how many records these are.
     void add(chain_log_type type, const void* body, std::size_t bytes, std::uint16_t count);
@@ -26,7 +26,8 @@ public:
 private:
     Writable& to_;
     std::uint64_t at_;
-    std::uint64_t sequence_ = 1;
+    std::uint64_t sequence_;
+    std::uint32_t epoch_;
     __u8 salt_[8];
 };
 
