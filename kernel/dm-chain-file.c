@@ -53,8 +53,9 @@ static void piece_worker(struct work_struct *work)
 }
 
 /*
- * File systems read and write nothing for a process that was killed. It is in the midst of an activation or
- * of a message, which has to end in one way or the other: a worker, which nobody kills, does it.
+ * File systems read and write nothing for a process that was killed. It is in the midst of an
+ * activation or of a message, which has to end in one way or the other: a worker, which nobody
+ * kills, does it.
  */
 static int move_exact(struct file_piece *p)
 {

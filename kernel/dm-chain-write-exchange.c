@@ -140,8 +140,8 @@ next:
 }
 
 /*
- * A cluster that is written in part has an entry for each of its subblocks, also for those past the end of
- * the disk, which no step comes to: they name nothing from now on.
+ * A cluster that is written in part has an entry for each of its subblocks, also for those past
+ * the end of the disk, which no step comes to: they name nothing from now on.
  */
 static int clear_tail(struct chain_exchange *x)
 {
