@@ -29,10 +29,12 @@ void run(const Options& o) {
     const device::RollbackPlan plan = device::plan_rollback(subject, o.snapshot, o.how);
     if (!o.dry_run) device::rollback(subject, plan, o.how);
     if (o.json) {
+        nlohmann::json branch = nlohmann::json::array();
+        for (const device::ChainImage& i : plan.left) branch.push_back(i.path);
         print_json(nlohmann::ordered_json{{"device", "/dev/mapper/" + subject.name},
                                           {"snapshot", plan.snapshot},
                                           {"active_layer", plan.layer},
-                                          {"branch", plan.left},
+                                          {"branch", branch},
                                           {"dropped", o.how.drop},
                                           {"dry_run", o.dry_run}});
         return;
@@ -43,7 +45,7 @@ void run(const Options& o) {
     if (o.how.drop)
         fmt::print("  {} {}removed\n", counted(plan.left.size(), "layer"), o.dry_run ? "would be " : "");
     else
-        fmt::print("  what it was before {}left in {}\n", would, escaped(plan.left.back()));
+        fmt::print("  what it was before {}left in {}\n", would, escaped(plan.left.back().path));
 }
 
 }  // namespace

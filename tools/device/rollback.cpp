@@ -10,7 +10,6 @@
 #include <filesystem>
 
 #include "device/background.hpp"
-#include "device/images.hpp"
 #include "device/merge.hpp"
 #include "device/merge_note.hpp"
 #include "device/shared.hpp"
@@ -44,7 +43,7 @@ RollbackPlan plan_rollback(const Subject& subject, const std::string& snapshot, 
     dm::require_unused(subject.name);
     RollbackPlan plan;
     plan.snapshot = image.path;
-    for (std::size_t i = number + 1; i < images.size(); i++) plan.left.push_back(images[i].path);
+    for (std::size_t i = number + 1; i < images.size(); i++) plan.left.push_back(images[i]);
     if (o.drop) {
         const Shared shared(subject, images, o.registry);
         for (std::size_t i = number + 1; i < images.size(); i++) {
@@ -63,20 +62,29 @@ RollbackPlan plan_rollback(const Subject& subject, const std::string& snapshot, 
 
 namespace {
 
+// Only if the path leads to that file still.
+void drop(const ChainImage& layer) {
+    std::error_code none;
+    if (fs::is_regular_file(fs::symlink_status(layer.path, none)) && layer.identity.same_file(identity_of(layer.path)))
+        remove_file(layer.path);
+    else if (fs::exists(layer.path, none))
+        fmt::print(stderr, "dmchain: {}: is not the layer that the device had: it stays\n", escaped(layer.path));
+}
+
 // The branch: sealed, with the time of its last state; or gone.
 void leave(const RollbackPlan& plan, const RollbackOptions& o) {
     if (o.drop) {
-        for (std::size_t i = plan.left.size(); i-- > 0;) remove_file(plan.left[i]);
+        for (std::size_t i = plan.left.size(); i-- > 0;) drop(plan.left[i]);
         return;
     }
     SealHow how;
     how.allow = o.chain.allow;
     how.assume_raw = o.chain.assume_raw;
-    for (const std::string& path : plan.left) {
-        const qcow2::Header header = qcow2::read_header(File(path), true, true);
+    for (const ChainImage& i : plan.left) {
+        const qcow2::Header header = qcow2::read_header(File(i.path), true, true);
         if (!header.in_use()) continue;
-        if (header.label_at && !header.label) qcow2::write_label(path, {std::time(nullptr)});
-        seal_layer(path, how);
+        if (header.label_at && !header.label) qcow2::write_label(i.path, {std::time(nullptr)});
+        seal_layer(i.path, how);
     }
 }
 

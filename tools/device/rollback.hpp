@@ -5,15 +5,16 @@
 #include <string>
 #include <vector>
 
+#include "device/images.hpp"
 #include "device/layer.hpp"
 #include "device/subject.hpp"
 
 namespace dmchain::device {
 
 struct RollbackPlan {
-    std::string snapshot;           // path of the layer that the device goes on from
-    std::string layer;              // the new one
-    std::vector<std::string> left;  // layers of the branch that is left behind, lowest first; the last one was active
+    std::string snapshot;          // path of the layer that the device goes on from
+    std::string layer;             // the new one
+    std::vector<ChainImage> left;  // layers of the branch that is left behind, lowest first; the last one was active
 };
 
 struct RollbackOptions {
