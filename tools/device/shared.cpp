@@ -40,10 +40,11 @@ std::optional<std::size_t> Shared::find(const Identity& who) const {
 
 void Shared::look_at_folder(const std::string& folder, bool deep) {
     std::error_code error;
+    std::vector<std::string> files;
     const auto each = [&](auto&& entries) {
         for (auto i = fs::begin(entries); !error && i != fs::end(entries); i.increment(error)) {
             std::error_code none;
-            if (i->is_regular_file(none)) look_at_file(i->path().string());
+            if (i->is_regular_file(none)) files.push_back(i->path().string());
         }
     };
     if (deep)
@@ -51,6 +52,8 @@ void Shared::look_at_folder(const std::string& folder, bool deep) {
     else
         each(fs::directory_iterator(folder, error));
     if (error) throw failed("{}: cannot look for images that stand on the layers: {}", escaped(folder), error.message());
+    std::sort(files.begin(), files.end());  // the same one is named each time
+    for (const std::string& f : files) look_at_file(f);
 }
 
 void Shared::look_at_file(const std::string& path) {
