@@ -30,7 +30,8 @@ std::string quoted(const std::string& text) {
 
 void run(const Options& o) {
     const device::Subject subject = device::subject(o.what);
-    const qcow2::Chain chain = device::open_to_look(subject, o.chain, !o.to);
+    if (!o.to) subject.sync();
+    const qcow2::Chain chain = subject.open(o.chain);
     const chain::Points points{device::find_snapshot(chain, o.from), device::find_point(chain, o.to)};
     // There may be millions of them: printed as they come.
     std::uint64_t parts = 0, data = 0, zero = 0;

@@ -79,7 +79,8 @@ void run(const Options& o) {
     const device::At at = device::split_at(o.what);
     if (!out) chain::require_free(o.target, o.overwrite);
     const device::Subject subject = device::subject(at.what);
-    qcow2::Chain chain = device::open_to_look(subject, o.chain, !at.snapshot);
+    if (!at.snapshot) subject.sync();
+    qcow2::Chain chain = subject.open(o.chain);
     chain::Points points{{}, device::find_point(chain, at.snapshot)};
     if (o.since && *o.since != "none") points.from = device::find_snapshot(chain, *o.since);
     if (!out) require_not_a_layer(o.target, chain);

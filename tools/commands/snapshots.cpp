@@ -10,6 +10,7 @@
 #include "commands/options.hpp"
 #include "commands/registry.hpp"
 #include "commands/report.hpp"
+#include "device/point.hpp"
 #include "device/subject.hpp"
 #include "io/progress.hpp"
 #include "qcow2/space.hpp"
@@ -82,12 +83,12 @@ std::vector<Row> rows(const Options& o) {
     std::vector<Row> out;
     for (std::size_t i = 0; i < chain.layers().size(); i++) {
         const qcow2::Layer& layer = *chain.layers()[i];
-        const qcow2::Log* log = layer.image() ? layer.image()->log() : nullptr;
-        if (log && !log->successor()) continue;  // active
+        if (device::is_active(layer)) continue;
         struct stat st {};
         if (::fstat(layer.file().fd(), &st) != 0) continue;
-        out.push_back({i, log != nullptr, i + 1 == chain.layers().size(), layer.file().path(), chain::label_of(layer),
-                       st.st_mtim.tv_sec, layer.virtual_size(), static_cast<std::uint64_t>(st.st_blocks) * 512, space[i]});
+        out.push_back({i, layer.image() && layer.image()->log(), i + 1 == chain.layers().size(), layer.file().path(),
+                       chain::label_of(layer), st.st_mtim.tv_sec, layer.virtual_size(),
+                       static_cast<std::uint64_t>(st.st_blocks) * 512, space[i]});
     }
     return out;
 }

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "chain/points.hpp"
+#include "device/point.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::device {
@@ -21,8 +22,7 @@ std::vector<ChainImage> images_of(const Subject& subject, const qcow2::ChainOpti
         ChainImage i;
         i.path = l->file().name();
         i.identity = l->file().identity();
-        if (const qcow2::Log* log = l->image() ? l->image()->log() : nullptr)
-            i.state = log->successor() ? ChainImage::State::frozen : ChainImage::State::active;
+        if (l->image() && l->image()->log()) i.state = is_active(*l) ? ChainImage::State::active : ChainImage::State::frozen;
         i.raw = !l->image();
         i.is_part = i.raw && (l->raw_begin() || l->virtual_size() < l->file().size());
         i.has_data_file = l->data_file();

@@ -23,10 +23,4 @@ std::size_t find_point(const qcow2::Chain& chain, const std::optional<std::strin
     return text ? find_snapshot(chain, *text) : chain.layers().size() - 1;
 }
 
-qcow2::Chain open_to_look(const Subject& subject, qcow2::ChainOptions options, bool live) {
-    if (live) subject.sync();
-    if (subject.device) options.force_share = true;
-    return subject.open(std::move(options));
-}
-
 }  // namespace dmchain::device

@@ -19,8 +19,4 @@ std::size_t find_point(const qcow2::Chain& chain, const std::optional<std::strin
 // Whether what the layer holds may still change.
 bool is_active(const qcow2::Layer& layer);
 
-// Opens the chain of @subject to look at it, with all that was written to its device up to now, if the state of now (@live) is
-// asked for. The device itself is no reason to refuse its layers.
-qcow2::Chain open_to_look(const Subject& subject, qcow2::ChainOptions options, bool live);
-
 }  // namespace dmchain::device

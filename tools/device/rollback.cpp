@@ -96,8 +96,8 @@ void rollback(const Subject& subject, const RollbackPlan& plan, const RollbackOp
         throw failed("{}: the chain file is gone: 'dmchain deactivate {}' rebuilds it first", escaped(chain_file),
                      escaped(subject.name));
     qcow2::ChainOptions below = o.chain;
-    for (const dm::OpenLayer& l : subject.device->layers)
-        below.allow.push_back(l.device ? l.path : fs::path(l.path).parent_path().string());
+    const std::vector<std::string> own = subject.allow();
+    below.allow.insert(below.allow.end(), own.begin(), own.end());
     make_layer_on(plan.layer, plan.snapshot, qcow2::Chain(plan.snapshot, below));
     const SealingTurn sealing(subject.name);
     const auto give_up = [&] {

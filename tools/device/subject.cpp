@@ -39,14 +39,23 @@ Subject of_device(Live device) {
 
 qcow2::Chain Subject::open(qcow2::ChainOptions options) const {
     options.in_use = true;
-    if (device)
-        for (const dm::OpenLayer& l : device->layers) {
-            const std::string path = has_name(l) ? name_of(l, device->name) : l.path;
-            options.allow.push_back(l.device ? path : fs::path(path).parent_path().string());
-        }
-    std::sort(options.allow.begin(), options.allow.end());
-    options.allow.erase(std::unique(options.allow.begin(), options.allow.end()), options.allow.end());
+    if (device) {
+        const std::vector<std::string> own = allow();
+        options.allow.insert(options.allow.end(), own.begin(), own.end());
+        options.force_share = true;
+    }
     return qcow2::Chain(top, options);
+}
+
+std::vector<std::string> Subject::allow() const {
+    std::vector<std::string> out;
+    for (const dm::OpenLayer& l : device ? device->layers : std::vector<dm::OpenLayer>{}) {
+        const std::string path = has_name(l) ? name_of(l, device->name) : l.path;
+        out.push_back(l.device ? path : fs::path(path).parent_path().string());
+    }
+    std::sort(out.begin(), out.end());
+    out.erase(std::unique(out.begin(), out.end()), out.end());
+    return out;
 }
 
 void Subject::sync() const {

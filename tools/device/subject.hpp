@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "device/live.hpp"
 #include "qcow2/chain.hpp"
@@ -15,10 +16,13 @@ struct Subject {
     std::optional<Live> device;  // if there is one: it has the chain open, and may write to its active layer
     std::string top;             // the image on top: of a device its active layer, or the topmost one
 
-    // Opens all of the chain. What the device has it may have: its layers' folders are allowed. @options.in_use is set.
+    // Opens all of the chain. What the device has it may have: allow() is allowed, and that somebody holds the layers for the
+    // device is no reason to refuse them. @options.in_use is set.
     // Of a device with an active layer that layer is as its log was when this looked; what the device has not committed yet
     // is not in it: sync() first.
     qcow2::Chain open(qcow2::ChainOptions options = {}) const;
+    // Folders of the device's layers, and those that are devices themselves.
+    std::vector<std::string> allow() const;
     // Makes durable, and visible to open(), what was written to the device up to now.
     void sync() const;
 };
