@@ -74,19 +74,27 @@ void chain_status(struct dm_target *ti, status_type_t type, unsigned int status_
 	struct chain *c = ti->private;
 	const struct chain_geometry *g = &c->file.geometry;
 	struct chain_index_stats stats = {};
-	struct chain_writer_stats w = { .mode = c->failed ? "fail" : "ro" };
+	struct chain_writer_stats w = {
+		.mode = c->failed ? "fail" : "ro",
+		.active_id = CHAIN_NO_LAYER,
+	};
 	unsigned int sz = 0;
 
 	switch (type) {
 	case STATUSTYPE_INFO:
 		mutex_lock(&c->control);
-		if (c->writer)
+		if (c->writer) {
 			chain_writer_stats(c, &w);
+		} else if (c->writable && !c->failed) {
+			/* This table has just come, and has not taken the writer over yet. */
+			w.mode = "rw";
+			w.active_id = le16_to_cpu(c->file.super->active);
+		}
 		if (c->index)
 			chain_index_stats(c->index, &stats);
 		DMEMIT("%u %u %u ", (1u << g->cluster_shift) >> SECTOR_SHIFT,
 		       (1u << g->subblock_shift) >> SECTOR_SHIFT, c->index ? depth_of(c) : 0);
-		if (c->writer)
+		if (w.active_id != CHAIN_NO_LAYER)
 			DMEMIT("%u", w.active_id);
 		else
 			DMEMIT("-");
@@ -163,6 +171,11 @@ int chain_report_layers(const struct chain *c, char *result, unsigned int maxlen
 
 	if (c->failed)
 		return -EIO;
+	if (c->writable && !c->writer) {
+		/* This table has just come: what it read when it was loaded may be old. */
+		DMERR("%s: it is suspended: no such message", c->path);
+		return -EBUSY;
+	}
 	w.active_id = le16_to_cpu(c->file.super->active);
 	buf = kmalloc(PATH_MAX, GFP_KERNEL);
 	if (!buf)

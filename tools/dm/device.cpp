@@ -248,13 +248,16 @@ Device find(const std::string& name) {
     return device_of(name, info);
 }
 
-void message(const std::string& name, const std::string& text) {
+namespace {
+
+// Sends the message; see message(). The task has the answer.
+Task send(const std::string& name, const std::string& text) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(5);
     for (bool was_suspended = true;;) {
-        const Task t = make_task(DM_DEVICE_TARGET_MSG, name);
+        Task t = make_task(DM_DEVICE_TARGET_MSG, name);
         if (!dm_task_set_sector(t.get(), 0) || !dm_task_set_message(t.get(), text.c_str()))
             throw dm_failed(name, "prepare a message");
-        if (dm_task_run(t.get())) return;
+        if (dm_task_run(t.get())) return t;
         const Error failure =
             dm_failed(name, fmt::format("send the message \"{}\" (the kernel log has the reason)", escaped(text)).c_str());
         // Suspended by somebody for a moment: it may be over when we look, so once more then.
@@ -267,6 +270,10 @@ void message(const std::string& name, const std::string& text) {
         std::this_thread::sleep_for(std::chrono::milliseconds(50));
     }
 }
+
+}  // namespace
+
+void message(const std::string& name, const std::string& text) { send(name, text); }
 
 // The kernel takes a backslash before a blank or a backslash for that byte.
 std::string message_word(const std::string& text) {
@@ -326,9 +333,7 @@ OpenLayer open_layer(const std::string& name, const std::string& line) {
 }  // namespace
 
 std::vector<OpenLayer> layers(const std::string& name) {
-    const Task t = make_task(DM_DEVICE_TARGET_MSG, name);
-    if (!dm_task_set_sector(t.get(), 0) || !dm_task_set_message(t.get(), "layers")) throw dm_failed(name, "prepare a message");
-    if (!dm_task_run(t.get())) throw dm_failed(name, "ask for its layers (the kernel log has the reason)");
+    const Task t = send(name, "layers");
     const char* answer = dm_task_get_message_response(t.get());
     std::vector<OpenLayer> out;
     std::istringstream lines(answer ? answer : "");
