@@ -10,6 +10,8 @@
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
+#include "dm-chain-extent.h"
+
 /* ---- A new layer ---- */
 
 void chain_layers_free_old(struct chain *c, struct chain_layers_old *old, u64 *bytes)
@@ -280,7 +282,10 @@ int chain_writer_sealed(struct chain *c, unsigned int id)
 	queue_work(c->writer->commit_wq, &s.work);
 	flush_work(&s.work);
 	destroy_work_on_stack(&s.work);
-	return s.result ? s.result : chain_writer_commit(c, true);
+	if (s.result)
+		return s.result;
+	chain_extents_try(c->extents, c->layers.layer[s.layer]);
+	return chain_writer_commit(c, true);
 }
 
 /* ---- Moved ---- */

@@ -320,7 +320,7 @@ OpenLayer open_layer(const std::string& name, const std::string& line) {
     std::string type, path, now;
     unsigned major = 0, minor = 0;
     char colon = 0;
-    words >> l.id >> l.state >> type >> major >> colon >> minor >> l.inode >> path >> now;
+    words >> l.id >> l.state >> type >> major >> colon >> minor >> l.inode >> path >> now >> l.way;
     if (!words || colon != ':' || (type != "file" && type != "device"))
         throw failed("{}: the target's list of layers is not what this tool knows: {}", escaped(name), escaped(line));
     l.device = type == "device";
