@@ -26,7 +26,7 @@
 #define WANTED_BITS 4
 
 /*
- * A slot of a map is 0 (the chunk was not looked up yet), or says in its low bits what the chunk is:
+ * A slot of a map is 0 (the chunk was not looked up yet), or says in its low bits what it is:
  *   SLOT_NONE   nothing of it is mapped
  *   SLOT_WHOLE  it lies in one piece, from the sector in the other bits on
  *   SLOT_RUNS   the other bits are the address of a struct runs; SLOT_USED: it was used since the
@@ -40,7 +40,7 @@
 #define SLOT_USED 4ull
 #define SLOT_MASK 7ull
 
-/* A run: in its upper 16 bits the first block of it in the chunk, below that the disk's; 0: none. */
+/* A run: in its upper 16 bits its first block in the chunk, below that the disk's; 0: none. */
 #define RUN_BITS 48
 #define RUN_MASK ((1ull << RUN_BITS) - 1)
 
@@ -83,7 +83,7 @@ struct map_table {
 struct chain_extents {
 	struct map_table *table; /* written under lock, read under RCU; may be exchanged */
 	struct chain_inflight inflight; /* bios that have found a place here */
-	u64 wanted[1 << WANTED_BITS]; /* chunks to be looked up: layer id (from 1), chunk; 0: none */
+	u64 wanted[1 << WANTED_BITS]; /* to be looked up: layer id (from 1), chunk; 0: none */
 
 	/* Not on the hot path from here on. */
 	struct chain_index *index; /* counts our memory */
@@ -361,10 +361,10 @@ out:
 /* ---- The lease ---- */
 
 /*
- * Files that can share blocks may get others at any time, although nobody can write to them: whoever
- * deduplicates needs not even have them open for writing. But before that, XFS asks whoever has a
- * lease on the file's layout to give it up (as nfsd does, which has clients that know the blocks),
- * and waits.
+ * Files that can share blocks may get others at any time, although nobody can write to them:
+ * whoever deduplicates need not even have them open for writing. But before that, XFS asks whoever
+ * has a lease on the file's layout (such as nfsd, which has clients that know the blocks) to give
+ * it up, and waits.
  */
 static bool layout_break(struct chain_lease *lease)
 {
@@ -580,8 +580,11 @@ static void extents_work(struct work_struct *work)
 	u64 key;
 
 	mutex_lock(&ex->lock);
-	while (!list_empty(&ex->fresh))
+	while (!list_empty(&ex->fresh)) {
 		check_layer(ex, list_first_entry(&ex->fresh, struct chain_extent_layer, list));
+		mutex_unlock(&ex->lock); /* others may have waited */
+		mutex_lock(&ex->lock);
+	}
 	mutex_unlock(&ex->lock);
 	for (i = 0; i < ARRAY_SIZE(ex->wanted); i++) {
 		key = READ_ONCE(ex->wanted[i]);
@@ -597,28 +600,35 @@ static void extents_work(struct work_struct *work)
 
 /* ---- Layers that come and go ---- */
 
-void chain_extents_try(struct chain_extents *ex, struct chain_layer_open *l)
+/* Whether @l is one to be looked at. Under extents->lock, or before anybody else knows @ex. */
+static bool add_fresh(struct chain_extents *ex, struct chain_layer_open *l)
 {
-	struct chain_extent_layer *ly;
+	struct chain_extent_layer *ly = l->extents;
 
-	if (!ex || l->dev || l->unsealed)
-		return;
-	mutex_lock(&ex->lock);
-	ly = l->extents;
+	if (l->dev || l->unsealed)
+		return false;
 	if (ly) {
 		list_del(&ly->list);
 	} else {
 		ly = kzalloc(sizeof(*ly), GFP_KERNEL);
 		if (!ly)
-			goto out;
+			return false;
 		INIT_WORK(&ly->broken, broken_work);
 		ly->extents = ex;
 		ly->layer = l;
 		l->extents = ly;
 	}
 	list_add_tail(&ly->list, &ex->fresh);
-	queue_work(system_unbound_wq, &ex->work);
-out:
+	return true;
+}
+
+void chain_extents_try(struct chain_extents *ex, struct chain_layer_open *l)
+{
+	if (!ex)
+		return;
+	mutex_lock(&ex->lock);
+	if (add_fresh(ex, l))
+		queue_work(system_unbound_wq, &ex->work);
 	mutex_unlock(&ex->lock);
 }
 
@@ -636,12 +646,14 @@ static void drop_work(struct work_struct *work)
 	struct chain_extent_layer *ly;
 
 	mutex_lock(&ex->lock);
-	list_splice_tail_init(&ex->fresh, &ex->checked);
-	if (d->ly)
+	if (d->ly) {
+		list_move_tail(&d->ly->list, &ex->checked);
 		take_map(ex, d->ly, false);
-	else
+	} else {
+		list_splice_tail_init(&ex->fresh, &ex->checked);
 		list_for_each_entry(ly, &ex->checked, list)
 			take_map(ex, ly, true);
+	}
 	mutex_unlock(&ex->lock);
 }
 
@@ -714,7 +726,8 @@ struct chain_extents *chain_extents_open(struct chain_layers *ls, struct chain_i
 		return NULL;
 	}
 	for (i = 0; i < ls->count; i++)
-		chain_extents_try(ex, ls->layer[i]);
+		add_fresh(ex, ls->layer[i]);
+	queue_work(system_unbound_wq, &ex->work);
 	return ex;
 }
 

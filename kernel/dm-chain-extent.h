@@ -4,9 +4,10 @@
  * file system, so that a bio can be sent there, without the file system and without a worker.
  *
  * A layer has a map: the file in chunks of 4 MiB, each looked up in the file system when it is
- * first read, and forgotten again, least recently used first, when memory is short. What is not mapped (a hole, an unwritten
- * block, the part of a block behind the file's end) is read through the file. docs/extents.md says
- * which files have a map, and what keeps their blocks where they are.
+ * first read, and forgotten again, least recently used first, when memory is short. What is not
+ * mapped (a hole, an unwritten block, the part of a block behind the file's end) is read through
+ * the file. docs/extents.md says which files have a map, and what keeps their blocks where they
+ * are.
  *
  * Readers hold only rcu_read_lock(). All else is done under extents->lock, which may be waited for
  * by messages, suspend and resume, and is never waited for by a bio.

@@ -68,7 +68,7 @@ writer:
 	return DM_MAPIO_SUBMITTED;
 }
 
-/* Sends @bio, of which @x says where it begins in a file, straight to the disk, if that is known. */
+/* Sends @bio, of which @x says where in a file it begins, straight to the disk, if it can be. */
 static bool chain_map_straight(struct chain *c, struct bio *bio, struct chain_io *io,
 			       const struct chain_extent *x)
 {
