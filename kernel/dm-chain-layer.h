@@ -22,6 +22,7 @@ struct chain_layer_open {
 	u8 compression; /* enum chain_compression */
 	bool has_compressed;
 	bool unsealed; /* active, or frozen: its size may change, and a tool may seal it */
+	bool growing; /* sealed, and a tool adds to it what only other layers show */
 };
 
 struct chain_layers {
@@ -75,6 +76,14 @@ struct chain_layers_old {
  */
 int chain_layer_sealed(struct chain_layer_open *l, const char *path, struct chain_layer *rec,
 		       struct chain_inflight *inflight);
+
+/*
+ * A tool adds to the sealed layer @l at @path, a file, from now on; and after that, when what it
+ * added is durable: notes in @rec what the layer is now, and denies write access again. Context:
+ * process, may sleep. Return 0, or an error (logged), and then nothing is changed.
+ */
+int chain_layer_growing(struct chain_layer_open *l, const char *path, struct chain_layer *rec);
+int chain_layer_grown(struct chain_layer_open *l, const char *path, struct chain_layer *rec);
 
 /*
  * Adds @l as layer @at from the base; readers go on. Returns 0 or -ENOMEM, and then nothing is

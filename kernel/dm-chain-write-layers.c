@@ -283,6 +283,40 @@ int chain_writer_sealed(struct chain *c, unsigned int id)
 	return s.result ? s.result : chain_writer_commit(c, true);
 }
 
+/* ---- A layer that is added to ---- */
+
+int chain_writer_grow_layer(struct chain *c, unsigned int id, bool begin)
+{
+	struct chain_writer *w = c->writer;
+	unsigned int i = chain_layers_place(&c->layers, id);
+	struct chain_layer_open *l;
+	const char *path;
+	int r;
+
+	if (i == c->layers.count || c->layers.layer[i]->unsealed || c->layers.layer[i]->dev) {
+		DMERR("%s: layer %u is not a sealed one that is a file", c->path, id);
+		return -EINVAL;
+	}
+	if (w->read_only)
+		return -EROFS;
+	l = c->layers.layer[i];
+	if (l->growing == begin)
+		return 0;
+	chain_writer_hold(w); /* and so no exchange has a turn */
+	path = c->file.strings + le32_to_cpu(c->file.layers[i].path_offset);
+	r = begin ? chain_layer_growing(l, path, &c->file.layers[i]) :
+		    chain_layer_grown(l, path, &c->file.layers[i]);
+	if (!r) {
+		c->file.layer_bytes[id] = l->bytes;
+		c->layers_changed = true;
+		r = chain_commit_held(w, true, 0, NULL, 0);
+		if (!r)
+			r = w->store_error;
+	}
+	chain_writer_release(w);
+	return r;
+}
+
 /* ---- Moved ---- */
 
 int chain_writer_moved(struct chain *c, unsigned int id, const char *path)
