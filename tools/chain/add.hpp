@@ -22,7 +22,7 @@ MergeSize measure_add(const qcow2::Layer& lower, const qcow2::Chain& upper);
 struct AddTo {
     std::string path;             // of the lower layer, or of a copy of it
     bool raw = false;             // what that is
-    std::string top;              // the topmost of the upper layers, with all below it
+    std::string top{};            // the topmost of the upper layers, with all below it
     qcow2::ChainOptions chain{};  // for that
     std::optional<qcow2::Label> label{};
     std::uint64_t rate = 0;        // bytes of data a second, at the most; 0: as fast as it goes

@@ -39,6 +39,9 @@ RollbackPlan plan_rollback(const Subject& subject, const std::string& snapshot, 
     if (image.state == ChainImage::State::frozen)
         throw failed("{}: is not sealed yet: wait for that, or run 'dmchain seal {}'", escaped(image.path),
                      escaped(subject.name));
+    if (image.state == ChainImage::State::growing)
+        throw failed("{}: is being added to, by a merge that was cut off: finish that with 'dmchain compact {}'",
+                     escaped(image.path), escaped(subject.name));
     if (image.raw) throw failed("{}: is a raw image: the layer above it stays", escaped(image.path));
     dm::require_unused(subject.name);
     RollbackPlan plan;
