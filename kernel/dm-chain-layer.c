@@ -490,6 +490,58 @@ int chain_layer_grown(struct chain_layer_open *l, const char *path, struct chain
 	return 0;
 }
 
+struct chain_layer_open *chain_layer_open_copy(const struct chain_layer_open *l,
+					       struct dm_target *ti, const char *path,
+					       struct chain_layer *rec)
+{
+	struct chain_layer_open *copy = kzalloc(sizeof(*copy), GFP_KERNEL);
+	char *error = "";
+	bool in_use;
+	u32 crc;
+	int r;
+
+	if (!copy)
+		return ERR_PTR(-ENOMEM);
+	copy->id = l->id;
+	copy->bytes = l->bytes;
+	copy->cluster_shift = l->cluster_shift;
+	copy->compression = l->compression;
+	copy->has_compressed = l->has_compressed;
+	r = chain_layer_claim(copy, ti, CHAIN_LAYER_FILE, CHAIN_USE_READ, "sealed layer", path,
+			      &error);
+	if (r)
+		goto bad;
+	if (i_size_read(file_inode(copy->opened.file)) != l->bytes) {
+		DMERR("layer %u (%s): %lld bytes, the layer has %llu: it is no copy of that", l->id,
+		      path, i_size_read(file_inode(copy->opened.file)), l->bytes);
+		r = -ESTALE;
+		goto bad;
+	}
+	r = chain_layer_head_crc(copy, &crc, &in_use);
+	if (r) {
+		DMERR("layer %u (%s): cannot read it: error %d", l->id, path, r);
+		goto bad;
+	}
+	chain_layer_dio(copy);
+	chain_layer_note(copy, rec, crc);
+	rec->inode = cpu_to_le64(file_inode(copy->opened.file)->i_ino);
+	return copy;
+
+bad:
+	chain_layer_drop(copy, ti);
+	return ERR_PTR(r);
+}
+
+struct chain_layer_open *chain_layers_exchange(struct chain_layers *ls, unsigned int at,
+					       struct chain_layer_open *l)
+{
+	struct chain_layer_open *old = ls->layer[at];
+
+	WRITE_ONCE(ls->layer[at], l);
+	WRITE_ONCE(ls->by_id[l->id], l);
+	return old;
+}
+
 /* Replaces the array at @at, of @count elements of @size bytes, by one of @room. */
 static int grow_array(void **at, unsigned int count, unsigned int room, size_t size, void **old)
 {

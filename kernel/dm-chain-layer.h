@@ -86,6 +86,22 @@ int chain_layer_growing(struct chain_layer_open *l, const char *path, struct cha
 int chain_layer_grown(struct chain_layer_open *l, const char *path, struct chain_layer *rec);
 
 /*
+ * Opens the file at @path, which is a copy of the sealed layer @l, a file, to take its place:
+ * chain_layers_exchange() or chain_layer_drop() follows. Notes in @rec what it is. Context: process,
+ * may sleep. On failure an error pointer (logged).
+ */
+struct chain_layer_open *chain_layer_open_copy(const struct chain_layer_open *l,
+					       struct dm_target *ti, const char *path,
+					       struct chain_layer *rec);
+
+/*
+ * @l becomes layer @at from the base, with the same id. Returns the one that it was: to be dropped
+ * when no reader can have it.
+ */
+struct chain_layer_open *chain_layers_exchange(struct chain_layers *ls, unsigned int at,
+					       struct chain_layer_open *l);
+
+/*
  * Adds @l as layer @at from the base; readers go on. Returns 0 or -ENOMEM, and then nothing is
  * changed.
  */

@@ -472,6 +472,8 @@ static int chain_message(struct dm_target *ti, unsigned int argc, char **argv, c
 		r = chain_writer_replace(c, id, last, argv[3]);
 	} else if (argc == 3 && !strcasecmp(argv[0], "moved") && !kstrtouint(argv[1], 10, &id)) {
 		r = chain_writer_moved(c, id, argv[2]);
+	} else if (argc == 3 && !strcasecmp(argv[0], "copied") && !kstrtouint(argv[1], 10, &id)) {
+		r = chain_writer_copied(c, id, argv[2]);
 	} else if (argc == 2 && !strcasecmp(argv[0], "resize") &&
 		   !kstrtoull(argv[1], 10, &sectors)) {
 		r = chain_writer_resize(c, sectors);

@@ -61,6 +61,8 @@ int chain_writer_sealed(struct chain *c, unsigned int id);
 int chain_writer_grow_layer(struct chain *c, unsigned int id, bool begin);
 /* The layer @id can be opened as @path from now on: noted in the chain file. */
 int chain_writer_moved(struct chain *c, unsigned int id, const char *path);
+/* The file at @path, a copy of the sealed layer @id, takes its place. */
+int chain_writer_copied(struct chain *c, unsigned int id, const char *path);
 int chain_writer_resize(struct chain *c, u64 sectors);
 /*
  * The sealed layers @first to @last (ids) were merged into the file of which @path is the index: it

@@ -27,6 +27,7 @@ void add_commands(CLI::App& app, Exit& status) {
         {"Make and remove devices", add_rollback},
         {"While a device is in use", add_snapshot},
         {"While a device is in use", add_compact},
+        {"While a device is in use", add_move},
         {"While a device is in use", add_resize},
         {"While a device is in use", add_release},
         {"While a device is in use", add_hold},

@@ -29,6 +29,7 @@ CLI::App* add_table(CLI::App& app, Exit& status);
 CLI::App* add_index(CLI::App& app, Exit& status);
 CLI::App* add_release(CLI::App& app, Exit& status);
 CLI::App* add_clone(CLI::App& app, Exit& status);
+CLI::App* add_move(CLI::App& app, Exit& status);
 CLI::App* add_rollback(CLI::App& app, Exit& status);
 CLI::App* add_remove(CLI::App& app, Exit& status);
 CLI::App* add_deactivate(CLI::App& app, Exit& status);

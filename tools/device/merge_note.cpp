@@ -31,11 +31,11 @@ KnownFile known_file(const std::string& path) {
     return {path, i.inode, i.bytes, i.mtime_sec, i.mtime_nsec};
 }
 
-static void to_json(Json& j, const KnownFile& k) {
+void to_json(Json& j, const KnownFile& k) {
     j = {{"path", k.path}, {"inode", k.inode}, {"bytes", k.bytes}, {"mtime_sec", k.mtime_sec}, {"mtime_nsec", k.mtime_nsec}};
 }
 
-static void from_json(const Json& j, KnownFile& k) {
+void from_json(const Json& j, KnownFile& k) {
     j.at("path").get_to(k.path);
     j.at("inode").get_to(k.inode);
     j.at("bytes").get_to(k.bytes);
@@ -126,7 +126,7 @@ std::optional<MergeNote> read_note(const std::string& path) {
 }
 
 // The device's own names for its layers: in the midst of a merge the headers name others.
-static std::vector<std::string> layer_paths(const Subject& subject, const qcow2::ChainOptions& options) {
+std::vector<std::string> layer_paths(const Subject& subject, const qcow2::ChainOptions& options) {
     std::vector<std::string> out;
     if (subject.device) {
         for (const dm::OpenLayer& l : subject.device->layers)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,6 +24,8 @@ struct KnownFile {
     bool is_there() const;  // under its path
 };
 KnownFile known_file(const std::string& path);
+void to_json(nlohmann::json& j, const KnownFile& k);
+void from_json(const nlohmann::json& j, KnownFile& k);
 
 // How layers become one.
 enum class Way {
@@ -63,6 +66,8 @@ void remove_note(const MergeNote& note);
 bool is_note(const std::string& file);
 // Of the layer at @path, if there is one. Throws failed() if it is no note.
 std::optional<MergeNote> read_note(const std::string& path);
+// Of the chain, base first; those that are files.
+std::vector<std::string> layer_paths(const Subject& subject, const qcow2::ChainOptions& options);
 // Those of merges of the chain that were cut off, the ones to go on with first.
 std::vector<MergeNote> find_notes(const Subject& subject, const qcow2::ChainOptions& options);
 
