@@ -35,11 +35,10 @@ Geometry geometry_of(const qcow2::Chain& chain) {
 
 LayerTable layers_of(const qcow2::Chain& chain, const BuildOptions& options) {
     LayerTable out(chain);
-    if (options.growing.empty()) return out;
-    const Identity who = identity_of(options.growing);
-    for (std::size_t i = 0; i < chain.layers().size(); i++)
-        if (chain.layers()[i]->file().identity().same_file(who))
-            out.records[out.ids[i].image - 1u].flags |= htole32(CHAIN_LAYER_GROWING);
+    for (const std::string& path : options.growing)
+        for (std::size_t i = 0; i < chain.layers().size(); i++)
+            if (chain.layers()[i]->file().identity().same_file(identity_of(path)))
+                out.records[out.ids[i].image - 1u].flags |= htole32(CHAIN_LAYER_GROWING);
     return out;
 }
 

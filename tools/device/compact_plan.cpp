@@ -78,7 +78,7 @@ private:
     std::string reason(std::size_t number, const Shared& shared) const {
         const ChainImage& i = images_[number];
         std::error_code none;
-        if (i.state == ChainImage::State::growing) return "is being added to, by a merge that was cut off";
+        if (i.state == ChainImage::State::growing) return "is being changed by a command that was cut off: run that again";
         if (i.state == ChainImage::State::active)
             return "is the active layer: only sealed layers are merged; take a snapshot first";
         if (i.state == ChainImage::State::frozen)

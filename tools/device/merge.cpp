@@ -112,7 +112,8 @@ void tell_chain_files(const Subject& subject, const MergeNote& n, bool growing) 
     if (n.chain_files.empty()) return;
     const qcow2::Chain chain = subject.open(o);
     for (const std::string& file : n.chain_files)
-        build_chain_file(chain, file, chain.top().image() && chain.top().image()->log(), true, growing ? n.old.front().path : "");
+        build_chain_file(chain, file, chain.top().image() && chain.top().image()->log(), true,
+                         growing ? std::vector{n.old.front().path} : std::vector<std::string>());
 }
 
 // Tells whoever has the lowest layer that something is being added to it, or not any more.

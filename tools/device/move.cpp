@@ -150,7 +150,7 @@ void exchange_in_device(const std::string& device, const MovePlan& p) {
     dm::message(device, fmt::format("copied {} {}", l->id, dm::message_word(p.to)));
 }
 
-void rebuild(const Subject& subject, const MovePlan& p, const std::string& growing) {
+void rebuild(const Subject& subject, const MovePlan& p, const std::vector<std::string>& growing) {
     if (p.chain_files.empty()) return;
     qcow2::ChainOptions o;
     o.allow = p.allow;
@@ -160,7 +160,7 @@ void rebuild(const Subject& subject, const MovePlan& p, const std::string& growi
 }
 
 void tell_above(const Subject& subject, const MovePlan& p, bool growing) {
-    if (!subject.device) return rebuild(subject, p, growing ? p.above : "");
+    if (!subject.device) return rebuild(subject, p, growing ? std::vector{p.above} : std::vector<std::string>());
     const Live live = look_at(subject.name);
     const Identity who = identity_of(p.above);
     for (const dm::OpenLayer& l : live.layers)
