@@ -87,8 +87,8 @@ int chain_layer_grown(struct chain_layer_open *l, const char *path, struct chain
 
 /*
  * Opens the file at @path, which is a copy of the sealed layer @l, a file, to take its place:
- * chain_layers_exchange() or chain_layer_drop() follows. Notes in @rec what it is. Context: process,
- * may sleep. On failure an error pointer (logged).
+ * chain_layers_exchange() or chain_layer_drop() follows. Notes in @rec what it is. Context:
+ * process, may sleep. On failure an error pointer (logged).
  */
 struct chain_layer_open *chain_layer_open_copy(const struct chain_layer_open *l,
 					       struct dm_target *ti, const char *path,

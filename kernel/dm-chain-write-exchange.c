@@ -2,8 +2,9 @@
 /*
  * The message "replace": neighbouring sealed layers were merged into one file, which takes their
  * place while I/O runs, or were added to the layer below them. The index of the merged file says of
- * each part that the old layers have where the new one has it. Both mean the same data, so a reader may find either, and a crash
- * needs no undo: the chain file names the old layers until no entry does.
+ * each part that the old layers have where the new one has it. Both mean the same data, so a reader
+ * may find either, and a crash needs no undo: the chain file names the old layers until no entry
+ * does.
  */
 
 #include "dm-chain-writer.h"

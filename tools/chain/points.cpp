@@ -27,7 +27,8 @@ std::optional<qcow2::Label> label_of(const qcow2::Layer& layer) {
 
 void require_whole(const std::optional<qcow2::Label>& label, const std::string& path) {
     if (label && label->pruned)
-        throw failed("{}: is no snapshot any more: 'dmchain compact --prune' gave back what others do not need of it", escaped(path));
+        throw failed("{}: is no snapshot any more: 'dmchain compact --prune' gave back what others do not need of it",
+                     escaped(path));
 }
 
 std::size_t find_point(const std::vector<Point>& points, const std::string& text) {
