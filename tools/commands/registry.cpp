@@ -33,6 +33,7 @@ void add_commands(CLI::App& app, Exit& status) {
         {"Copy disks", add_export},
         {"Copy disks", add_import},
         {"Copy disks", add_serve},
+        {"Memory of guests", add_guest_map},
         {"Repair and finish", add_seal},
         {"Repair and finish", add_recover},
         {"Repair and finish", add_gc},

@@ -40,6 +40,7 @@ CLI::App* add_resize(CLI::App& app, Exit& status);
 CLI::App* add_ls(CLI::App& app, Exit& status);
 CLI::App* add_status(CLI::App& app, Exit& status);
 CLI::App* add_hold(CLI::App& app, Exit& status);
+CLI::App* add_guest_map(CLI::App& app, Exit& status);
 CLI::App* add_gc(CLI::App& app, Exit& status);
 CLI::App* add_doctor(CLI::App& app, Exit& status);
 CLI::App* add_help(CLI::App& app, Exit& status);
