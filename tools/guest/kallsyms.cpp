@@ -13,7 +13,10 @@ namespace dmchain::guest {
 
 namespace {
 
-constexpr std::uint32_t most_symbols = 1u << 24;
+// Several times what kernels have.
+constexpr std::uint32_t most_symbols = 1u << 22;
+constexpr std::size_t most_name = 1024;
+constexpr std::uint64_t most_names = 64u << 20;  // bytes of the table
 
 // Reads memory from an address on, in pieces.
 class Bytes {
@@ -21,6 +24,8 @@ public:
     Bytes(const Paging& paging, std::uint64_t address) : paging_(paging), address_(address) {}
     std::uint8_t next() {
         if (at_ == n_) {
+            if (read_ >= most_names) throw NotUnderstood("its table of symbols has no end");
+            read_ += page_bytes;
             n_ = page_bytes - address_ % page_bytes;
             paging_.read(piece_.data(), n_, address_);
             address_ += n_;
@@ -34,6 +39,7 @@ private:
     std::uint64_t address_;
     std::array<std::uint8_t, page_bytes> piece_{};
     std::size_t at_ = 0, n_ = 0;
+    std::uint64_t read_ = 0;
 };
 
 }  // namespace
@@ -60,7 +66,10 @@ void find_symbols(const VmcoreInfo& info, const Paging& paging, std::map<std::st
         std::size_t n = names.next();
         if (n & 0x80) n = (n & 0x7f) | std::size_t{names.next()} << 7;
         name.clear();
-        while (n--) name += tokens[names.next()];
+        while (n--) {
+            name += tokens[names.next()];
+            if (name.size() > most_name) throw NotUnderstood("its table of symbols has a name that is too long");
+        }
         if (name.empty()) continue;
         const auto it = wanted.find(name.substr(1));
         if (it == wanted.end() || it->second) continue;

@@ -21,7 +21,7 @@ namespace {
 constexpr std::uint64_t image_map = 0xffffffff80000000;
 constexpr std::uint64_t most_btf = 64u << 20;
 // A guest's memory may hold copies of VMCOREINFO in files, and of kernels that ran before.
-constexpr std::size_t most_candidates = 64;
+constexpr std::size_t most_candidates = 16;
 constexpr unsigned most_tasks = 4096;
 constexpr std::uint64_t most_tail = 64u << 20;
 constexpr std::uint64_t address_bits = 0x000ffffffffff000;  // of a page table entry
@@ -80,15 +80,14 @@ std::unique_ptr<Kernel> Kernel::find(const Stream& stream, const Candidates& can
 }
 
 Kernel::Kernel(const Stream& stream, const VmcoreInfo& info, const Candidates::Place& place, std::uint64_t low)
-    : release_(info.release()), memory_(stream, place.block, low), paging_(memory_, root_of(info), levels_of(info)) {
+    : release_(info.release()), memory_(stream, place.block, low), paging_{memory_, root_of(info), levels_of(info)} {
     if (info.find_number("sme_mask").value_or(0) != 0) throw NotUnderstood("its memory is encrypted");
+    check_alive(stream, root_of(info));
     std::map<std::string, std::uint64_t> symbols = {
         {"__start_BTF", 0}, {"__stop_BTF", 0}, {"init_task", 0}, {"vmcoreinfo_note", 0}};
     find_symbols(info, paging_, symbols);
     if (paging_.physical(paging_.read_u64(symbols["vmcoreinfo_note"])) != memory_.frame(place.page) * page_bytes)
         throw NotUnderstood("its VMCOREINFO is a copy, or of a kernel that ran before");
-    check_alive(stream, root_of(info));
-
     const std::uint64_t start = symbols["__start_BTF"], stop = symbols["__stop_BTF"];
     if (stop <= start || stop - start > most_btf)
         throw NotUnderstood(fmt::format("its types (BTF) are between {:#x} and {:#x}", start, stop));
@@ -139,6 +138,8 @@ void Kernel::read_layout(const VmcoreInfo& info, const Types& types) {
     l.compound_head = info.offset("page.compound_head");
     l.entire_mapcount = types.find_offset("folio", "_entire_mapcount");
     l.large_mapcount = types.find_offset("folio", "_large_mapcount");
+    for (const auto& at : {l.entire_mapcount, l.large_mapcount})
+        if (at && *at % sizeof(std::uint32_t)) throw NotUnderstood(fmt::format("its struct folio has a count at {}", *at));
     for (const std::uint64_t at : {l.flags, l.refcount, l.mapcount, l.mapping, l.private_data, l.compound_head})
         if (l.struct_bytes > page_bytes || page_bytes % l.struct_bytes || at + 8 > l.struct_bytes)
             throw NotUnderstood(fmt::format("its struct page has {} bytes and a member at {}", l.struct_bytes, at));

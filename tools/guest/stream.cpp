@@ -179,6 +179,7 @@ private:
                 "{}: at byte {} is the size of the memory, {} bytes, expected at most {} in a file of {}: it was cut off, or "
                 "its pages are elsewhere",
                 name_, at, total, s_.file_.size() / least_record * page_bytes, s_.file_.size());
+        if (total == 0) throw damaged("{}: at byte {} is the size of the memory, 0 bytes, expected more", name_, at);
         while (total) {
             const std::uint64_t block_at = in_.at();
             RamBlock b;

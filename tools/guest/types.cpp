@@ -14,8 +14,8 @@ namespace dmchain::guest {
 
 namespace {
 
-// Nameless structs within each other.
-constexpr unsigned most_depth = 16;
+// Structs, and nameless ones within them, that are gone through for one member: types may be made to refer to each other.
+constexpr unsigned most_steps = 1000;
 
 }  // namespace
 
@@ -27,16 +27,16 @@ Types::Types(const std::vector<unsigned char>& raw) {
     if (!btf_) throw NotUnderstood(fmt::format("its BTF of {} bytes cannot be read: {}", raw.size(), std::strerror(errno)));
 }
 
-std::optional<std::uint32_t> Types::find_bits(std::uint32_t id, const char* member, unsigned depth) const {
+std::optional<std::uint32_t> Types::find_bits(std::uint32_t id, const char* member, unsigned& steps) const {
     const ::btf_type* type = ::btf__type_by_id(btf_.get(), id);
-    if (!type || !btf_is_composite(type) || depth > most_depth) return std::nullopt;
+    if (!type || !btf_is_composite(type) || ++steps > most_steps) return std::nullopt;
     for (std::uint32_t i = 0; i < btf_vlen(type); i++) {
         const ::btf_member* const m = btf_members(type) + i;
         const char* const name = ::btf__name_by_offset(btf_.get(), m->name_off);
         const std::uint32_t bits = btf_member_bit_offset(type, i);
         if (name && *name) {
             if (std::strcmp(name, member) == 0) return bits;
-        } else if (const auto within = find_bits(m->type, member, depth + 1)) {
+        } else if (const auto within = find_bits(m->type, member, steps)) {
             return bits + *within;
         }
     }
@@ -46,7 +46,8 @@ std::optional<std::uint32_t> Types::find_bits(std::uint32_t id, const char* memb
 std::optional<std::uint32_t> Types::find_offset(const char* type, const char* member) const {
     const std::int32_t id = ::btf__find_by_name_kind(btf_.get(), type, BTF_KIND_STRUCT);
     if (id < 0) return std::nullopt;
-    const auto bits = find_bits(static_cast<std::uint32_t>(id), member, 0);
+    unsigned steps = 0;
+    const auto bits = find_bits(static_cast<std::uint32_t>(id), member, steps);
     if (!bits || *bits % 8) return std::nullopt;
     return *bits / 8;
 }

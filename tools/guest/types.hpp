@@ -25,7 +25,7 @@ public:
     std::uint64_t enumerator(const char* name) const;  // throws NotUnderstood
 
 private:
-    std::optional<std::uint32_t> find_bits(std::uint32_t id, const char* member, unsigned depth) const;
+    std::optional<std::uint32_t> find_bits(std::uint32_t id, const char* member, unsigned& steps) const;
 
     struct Free {
         void operator()(::btf* b) const;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
-# A guest with a stock Debian kernel and known contents, for tests/guest. Sourced after tests/vm/common.sh, with $work, a
+# A guest with a stock Debian kernel and known contents, for tests/guest-memory. Sourced after tests/vm/common.sh, with $work, a
 # folder for its files, and $holder, the program holder.
 
 guest_pid=''
@@ -14,7 +14,7 @@ make_guest() {
     local image=$CACHE/image-$1 root=$work/initrd.d
     mkdir -p "$root/bin" "$work/disk.d/data" "$work/disk.d/bin"
     cp /bin/busybox "$root/bin/"
-    cp "$TOP/tests/guest/guest-init" "$root/init"
+    cp "$TOP/tests/guest-memory/guest-init" "$root/init"
     copy_modules "$image" "$1" "$root/modules" virtio_pci virtio_blk ext4 qemu_fw_cfg
     (cd "$root" && find . | cpio -o -H newc --quiet) >"$work/initrd"
     cp "$holder" "$work/disk.d/bin/holder"

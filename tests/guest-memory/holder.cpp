@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Runs in the guest of tests/guest: holds memory whose content it knows (its own, a child's copy of it, a mapped file), says
+// Runs in the guest of tests/guest-memory: holds memory whose content it knows (its own, a child's copy of it, a mapped file), says
 // that it is ready, and compares all of it when SIGUSR1 comes. Exit status 0: nothing has changed.
 #include <fcntl.h>
 #include <signal.h>
@@ -44,8 +44,8 @@ std::uint64_t sum(const unsigned char* p, std::size_t n) {
 int main(int argc, char** argv) {
     if (argc != 3) return 2;
     const std::size_t n = std::strtoul(argv[1], nullptr, 10) << 17;
-    auto* const words = static_cast<std::uint64_t*>(
-        mmap(nullptr, n * 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    auto* const words =
+        static_cast<std::uint64_t*>(mmap(nullptr, n * 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     const int fd = open(argv[2], O_RDONLY);
     struct stat st {};
     if (words == MAP_FAILED || fd < 0 || fstat(fd, &st) != 0) return 2;
