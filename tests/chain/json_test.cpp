@@ -181,6 +181,21 @@ TEST_CASE("json: guest-map prints what docs/json.md says") {
     CHECK(map.missing() == "kernel ");
 }
 
+TEST_CASE("json: replicate and restore print what docs/json.md says") {
+    Folder folder;
+    folder.write("stream", StreamMaker::small().bytes);
+    must("mkdir " + folder.path() + "/a " + folder.path() + "/b " + folder.path() + "/c");
+    const auto here = [&](const std::string& arguments) {
+        return Json::parse(must("cd " + folder.path() + " && " + dmchain() + " " + arguments + " --json"));
+    };
+    Comparison replicate("replicate"), restore("restore");
+    replicate.object(here("replicate --memory stream --to dir:a,b,c --name one --dry-run"));
+    replicate.object(here("replicate --memory stream --to dir:a,b,c --name one"));
+    CHECK(replicate.missing() == "kernel ");
+    restore.object(here("restore one --from dir:a,b,c --memory again"));
+    CHECK(restore.missing() == "");
+}
+
 TEST_CASE("json: doctor prints what docs/json.md says") {
     Comparison doctor("doctor");
     doctor.object(printed("doctor --json"));

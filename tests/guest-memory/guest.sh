@@ -23,7 +23,7 @@ make_guest() {
     (cd "$work/disk.d" && find bin data -type f -print0 | xargs -0 md5sum) >"$work/sums"
     mv "$work/sums" "$work/disk.d/sums"
     truncate -s 256M "$work/base.raw"
-    mkfs.ext4 -q -F -d "$work/disk.d" -E lazy_itable_init=0,nodiscard "$work/base.raw"
+    mkfs.ext4 -q -F -b 4096 -d "$work/disk.d" -E lazy_itable_init=0,nodiscard "$work/base.raw"
 }
 
 # start_guest RELEASE DISK [OPTION]...: DISK is a qcow2 file. Its words go to $work/console, what the monitor says to $work/said.
@@ -58,6 +58,19 @@ wait_for() {
 }
 
 monitor() { echo "$*" >"$work/monitor.in"; }
+
+# resume_guest: once it has all of its memory (-incoming).
+resume_guest() {
+    local i
+    for ((i = 0; i < 200; i++)); do
+        monitor 'info status'
+        sleep 0.2
+        ! grep -q 'VM status: running' "$work/said" || return 0
+        kill -0 "$guest_pid" 2>/dev/null || break
+        grep 'VM status' "$work/said" | tail -n 1 | grep -q inmigrate || monitor cont
+    done
+    die "the guest does not go on: $(cat "$work/qemu.log"; tail -n 5 "$work/said")"
+}
 
 # stop_guest STREAM [CORE]: what its memory holds, as a migration stream and as an ELF core of the same moment; it is gone then.
 stop_guest() {

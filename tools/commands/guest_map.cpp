@@ -4,10 +4,10 @@
 
 #include <memory>
 
+#include "commands/guest_memory.hpp"
 #include "commands/print_json.hpp"
 #include "commands/registry.hpp"
 #include "guest/classify.hpp"
-#include "io/progress.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::commands {
@@ -68,22 +68,13 @@ void print_json_of(const guest::Stream& stream, const Map& m) {
 }
 
 void run(const Options& o) {
-    File file(o.file);
-    guest::Candidates candidates;
-    std::unique_ptr<guest::Stream> stream;
-    {
-        Progress progress("reading", file.size());
-        stream = std::make_unique<guest::Stream>(
-            std::move(file),
-            [&](std::size_t block, std::uint64_t page, const unsigned char* data) { candidates.look_at(block, page, data); },
-            [&](std::uint64_t done) { progress.reach(done); });
-    }
-    Map m{guest::classify(*stream, candidates), {}};
-    m.counts = guest::count(*stream, m.map);
+    const GuestMemory memory(o.file);
+    Map m{memory.map(), {}};
+    m.counts = guest::count(memory.stream(), m.map);
     if (o.json)
-        print_json_of(*stream, m);
+        print_json_of(memory.stream(), m);
     else
-        print(*stream, m);
+        print(memory.stream(), m);
 }
 
 }  // namespace

@@ -34,6 +34,8 @@ void add_commands(CLI::App& app, Exit& status) {
         {"Copy disks", add_import},
         {"Copy disks", add_serve},
         {"Memory of guests", add_guest_map},
+        {"Memory of guests", add_replicate},
+        {"Memory of guests", add_restore},
         {"Repair and finish", add_seal},
         {"Repair and finish", add_recover},
         {"Repair and finish", add_gc},
