@@ -1,38 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// damage FILE SEED: changes bytes of a migration stream where it hurts: in pages that have VMCOREINFO, symbols and types, in the
-// pages around them, and in one page of 64 of the rest.
-#include <sys/mman.h>
-#include <sys/stat.h>
+// damage FILE SEED: changes bytes in the pages of a migration stream where it hurts: in the page with VMCOREINFO (of every second seed),
+// in pages with types, and in one page of 64 of all. The stream stays one.
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <random>
 
+#include "guest/stream.hpp"
+#include "guest/vmcoreinfo.hpp"
+
 int main(int argc, char** argv) {
+    using namespace dmchain;
     if (argc != 3) return 2;
-    const int fd = open(argv[1], O_RDWR);
-    struct stat st {};
-    if (fd < 0 || fstat(fd, &st) != 0) return 1;
-    const auto size = static_cast<std::size_t>(st.st_size);
-    auto* const bytes = static_cast<unsigned char*>(mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
-    if (bytes == MAP_FAILED) return 1;
+    const guest::Stream stream{File(argv[1])};
+    const int fd = open(argv[1], O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return 1;
     std::mt19937_64 random(std::strtoul(argv[2], nullptr, 10));
-    const auto change = [&](std::size_t from, std::size_t to, unsigned times) {
-        while (times--) bytes[from + random() % (to - from)] = static_cast<unsigned char>(random());
-    };
-    // Past the head of the stream, so that it stays one.
-    const std::size_t head = 4096, piece = 4096;
-    const std::size_t info = random() % 2;
-    for (std::size_t at = head; at + 2 * piece < size; at += piece) {
-        const void* const note = memmem(bytes + at, piece, "VMCOREINFO\0\0OSRELEASE", 21);
-        // BTF begins so.
-        const void* const types = memmem(bytes + at, piece, "\x9f\xeb\x01\x00\x18\x00\x00\x00", 8);
-        if (note && info) change(at + 64, at + piece, 2);
-        if (types) change(at + 32, at + 2 * piece, 4);
-        // Not the eight bytes before each page, nearly always.
-        if (random() % 64 == 0) change(at, at + piece, 1);
-    }
-    return 0;
+    const bool info = random() % 2;
+    std::vector<unsigned char> page(guest::page_bytes);
+    for (std::size_t b = 0; b < stream.blocks().size(); b++)
+        for (std::uint64_t p = 0; p < stream.blocks()[b].pages(); p++) {
+            if (!stream.read_page(b, p, page.data())) continue;
+            // BTF begins so; what follows is its types.
+            const bool types = memmem(page.data(), page.size(), "\x9f\xeb\x01\x00\x18\x00\x00\x00", 8) != nullptr;
+            unsigned changes = random() % 64 == 0;
+            if (types || (info && guest::VmcoreInfo::begins(page.data()))) changes = 2;
+            while (changes--) {
+                const auto byte = static_cast<unsigned char>(random());
+                const std::uint64_t at = stream.blocks()[b].where[p] + 32 + random() % (guest::page_bytes - 32);
+                if (pwrite(fd, &byte, 1, static_cast<off_t>(at)) != 1) return 1;
+            }
+        }
+    return close(fd);
 }

@@ -21,7 +21,7 @@ Manifest sample() {
     m.ram_section = 2;
     m.blocks = {{"pc.ram", 64 * 4096}, {"pc.bios", 4096}};
     m.folders = {"/a", "/b", "/c"};
-    m.disk = Disk{"/vm/top.qcow2", "/vm/base.qcow2", "0123"};
+    m.disk = Disk{"/vm/base.qcow2", "0123"};
     m.pieces.resize(3);
     m.pieces[0] = {digest_of("x", 1), 0b111, Piece::no_disk, 100};
     m.pieces[1] = {digest_of("y", 1), 0b010, Piece::no_disk, 4 * 4096};

@@ -52,7 +52,7 @@ Snapshot open_disk(const Options& o) {
     const qcow2::Layer& layer = *chain.layers()[point];
     if (device::is_active(layer))
         throw failed("{}: is being written to: name a snapshot, as --disk {}@SNAPSHOT", escaped(at.what), escaped(at.what));
-    replica::Disk disk{chain.top().file().name(), layer.file().name(), chain::text_of(chain::point_id(layer))};
+    replica::Disk disk{layer.file().name(), chain::text_of(chain::point_id(layer))};
     return {std::move(chain), point, std::move(disk)};
 }
 

@@ -39,10 +39,10 @@ struct DiskSource {
     std::size_t point;
 };
 
-// What --disk names, or the snapshot that was there when the memory was stored.
+// What --disk names, or the snapshot that was there when the memory was stored: its file alone, whatever has come on top of it.
 DiskSource open_disk(const Options& o, const replica::Disk& stored) {
-    const device::At at = o.disk.empty() ? device::At{stored.chain, stored.snapshot} : device::split_at(o.disk);
-    const device::Subject subject = device::subject(at.what);
+    const device::At at = o.disk.empty() ? device::At{stored.snapshot, stored.snapshot} : device::split_at(o.disk);
+    const device::Subject subject = device::subject(at.what, o.disk.empty());
     qcow2::Chain chain = subject.open(o.chain);
     const std::size_t point = device::find_point(chain, at.snapshot);
     return {std::move(chain), point};
@@ -95,7 +95,12 @@ void run(const Options& o) {
     replica::ReadDisk read_disk;
     require_no_missing(m, folders, m.disk.has_value());
     if (m.disk && (!o.disk.empty() || replica::pieces_only_on_disk(m, folders))) {
-        disk = open_disk(o, *m.disk);
+        try {
+            disk = open_disk(o, *m.disk);
+        } catch (const Error& e) {
+            throw Error(e.code(),
+                        fmt::format("{} (the disk is needed for pages that were not stored: name it with --disk)", e.what()));
+        }
         read_disk = chain::readers_of(disk->chain, disk->point)();
     }
 

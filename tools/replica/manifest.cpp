@@ -54,7 +54,7 @@ Json info_of(const Manifest& m) {
               {"kernel", m.kernel},  {"ram_section", m.ram_section}, {"blocks", Json::array()},
               {"folders", m.folders}};
     for (const auto& b : m.blocks) j["blocks"].push_back({{"name", b.name}, {"bytes", b.bytes}});
-    if (m.disk) j["disk"] = {{"chain", m.disk->chain}, {"snapshot", m.disk->snapshot}, {"id", m.disk->id}};
+    if (m.disk) j["disk"] = {{"snapshot", m.disk->snapshot}, {"id", m.disk->id}};
     return j;
 }
 
@@ -66,7 +66,7 @@ void read_info(const Json& j, Manifest& m) {
     j.at("ram_section").get_to(m.ram_section);
     j.at("folders").get_to(m.folders);
     for (const Json& b : j.at("blocks")) m.blocks.push_back({b.at("name"), b.at("bytes")});
-    if (j.contains("disk")) m.disk = Disk{j["disk"].at("chain"), j["disk"].at("snapshot"), j["disk"].at("id")};
+    if (j.contains("disk")) m.disk = Disk{j["disk"].at("snapshot"), j["disk"].at("id")};
 }
 
 void append(std::vector<unsigned char>& out, const void* data, std::size_t bytes) {

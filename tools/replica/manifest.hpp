@@ -39,7 +39,6 @@ struct Run {
 };
 
 struct Disk {
-    std::string chain;     // path of the image on top
     std::string snapshot;  // path of the layer that is the snapshot
     std::string id;        // of the snapshot
 };
