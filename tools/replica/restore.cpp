@@ -24,7 +24,8 @@ public:
         const Piece& p = m_.pieces[number];
         done_.pieces++;
         bool damaged_one = false;
-        for (const Folder& f : folders_) {
+        // What was only noted as being on the disk is not looked for elsewhere.
+        for (const Folder& f : p.folders ? folders_ : none_) {
             const auto found = f.read(p, data_);
             if (found == Folder::Found::right) return data_;
             if (found == Folder::Found::damaged) {
@@ -50,6 +51,7 @@ public:
 private:
     const Manifest& m_;
     const std::vector<Folder>& folders_;
+    const std::vector<Folder> none_;
     const ReadDisk& disk_;
     std::vector<unsigned char> data_;
     Restored done_;
@@ -90,8 +92,8 @@ Source find_manifest(const std::vector<Folder>& folders, const std::string& name
 
 std::uint64_t pieces_only_on_disk(const Manifest& m, const std::vector<Folder>& folders) {
     return static_cast<std::uint64_t>(std::count_if(m.pieces.begin(), m.pieces.end(), [&](const Piece& p) {
-        return p.disk != Piece::no_disk &&
-               std::none_of(folders.begin(), folders.end(), [&](const Folder& f) { return f.has(p); });
+        if (p.disk == Piece::no_disk) return false;
+        return !p.folders || std::none_of(folders.begin(), folders.end(), [&](const Folder& f) { return f.has(p); });
     }));
 }
 
