@@ -99,7 +99,8 @@ std::vector<unsigned char> header_bytes(const Header& h, const std::string& name
     b.put32(96, h.refcount_order);
     b.put32(100, header_length);
     if (h.backing_format) b.extension(extension_backing_format, *h.backing_format);
-    std::string sealed = std::string(3, '\0') + static_cast<char>(h.sealed_unit_bits.value_or(0));
+    std::string sealed(4, '\0');
+    sealed.back() = static_cast<char>(h.sealed_unit_bits.value_or(0));
     if (h.has_id_room) {
         const LayerId id = h.sealed_id.value_or(LayerId{});
         sealed.append(id.begin(), id.end());
