@@ -2,6 +2,8 @@
 // See header_bytes.hpp.
 #include "qcow2/header_bytes.hpp"
 
+#include <algorithm>
+
 #include <cstring>
 
 #include "io/crc32c.hpp"
