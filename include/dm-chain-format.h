@@ -180,7 +180,8 @@ enum chain_compression { CHAIN_ZLIB = 0, CHAIN_ZSTD = 1 };
 #define CHAIN_LAYER_HAS_HEAD_CRC	1u	/* head_crc is to be compared at activation */
 #define CHAIN_LAYER_HAS_COMPRESSED	2u	/* some entry is a compressed cluster of it */
 #define CHAIN_LAYER_UNSEALED		4u	/* active, or frozen and not sealed: its log says all */
-#define CHAIN_LAYER_FLAGS		7u	/* all that this version knows */
+#define CHAIN_LAYER_GROWING		8u	/* sealed, and being added to: size and time do not count */
+#define CHAIN_LAYER_FLAGS		15u	/* all that this version knows */
 
 /*
  * The superblock. It is written last, when all that it names is durable, in turn at byte 0 and at byte 4096:

@@ -226,15 +226,23 @@ static u64 copy_packed(struct chain_index *ix, u64 e)
 	return ptr_entry(p, CHAIN_COMPRESSED);
 }
 
-/* An array of the subblocks of the plain or compressed entry @e. NULL without memory. */
-static u64 *make_fine(struct chain_index *ix, u64 e)
+/*
+ * An array of the subblocks of the plain or compressed entry @e, of @cluster. Those past the end of
+ * the disk name nothing: the layer may end there, too. NULL without memory.
+ */
+static u64 *make_fine(struct chain_index *ix, u64 cluster, u64 e)
 {
+	u64 left = ix->cf->geometry.sectors - (cluster << ix->cluster_sector_shift);
 	u32 subs = subblocks(ix), i;
 	u64 *fine = kmalloc_array(subs, sizeof(*fine), GFP_NOIO);
 
 	if (!fine)
 		return NULL;
 	for (i = 0; i < subs; i++) {
+		if ((u64)i << ix->subblock_sector_shift >= left) {
+			fine[i] = CHAIN_HOLE;
+			continue;
+		}
 		if (chain_entry_kind(e) != CHAIN_COMPRESSED) {
 			fine[i] = chain_entry_advance(e, (u64)i << ix->subblock_sector_shift);
 			continue;
@@ -284,7 +292,8 @@ static int change(struct chain_index *ix, u64 cluster, u64 entry, u32 per_unit, 
 		retire(ix, old);
 		goto changed;
 	}
-	fine = chain_entry_kind(old) == CHAIN_FINE ? entry_ptr(old) : make_fine(ix, old);
+	fine = chain_entry_kind(old) == CHAIN_FINE ? entry_ptr(old) :
+						    make_fine(ix, cluster, old);
 	if (!fine) {
 		mutex_unlock(&ix->lock);
 		return -ENOMEM;

@@ -59,6 +59,11 @@ static int chain_layer_open_file(struct chain_layer_open *l, const struct chain_
 		chain_layer_dio(l);
 		return 0;
 	}
+	/* What was added is not named by any entry. */
+	if (l->growing && i_size_read(inode) >= l->bytes) {
+		chain_layer_dio(l);
+		return 0;
+	}
 	/* Nobody can change it any more: what is compared now stays true. */
 	if (i_size_read(inode) != l->bytes) {
 		DMERR("layer %u (%s): %lld bytes, the index was built from %llu: " REBUILD, l->id,
@@ -163,6 +168,10 @@ static int chain_layer_check_head(const struct chain_layer_open *l, const struct
 static enum chain_use chain_layer_use(const struct chain_file *cf, const struct chain_layer *rec,
 				      const char **role)
 {
+	if (le32_to_cpu(rec->flags) & CHAIN_LAYER_GROWING) {
+		*role = "growing layer";
+		return CHAIN_USE_FROZEN;
+	}
 	if (!(le32_to_cpu(rec->flags) & CHAIN_LAYER_UNSEALED)) {
 		*role = "sealed layer";
 		return CHAIN_USE_READ;
@@ -212,7 +221,8 @@ static int chain_layer_open_one(struct chain_layer_open *l, struct dm_target *ti
 	l->cluster_shift = rec->cluster_shift;
 	l->compression = rec->compression;
 	l->has_compressed = le32_to_cpu(rec->flags) & CHAIN_LAYER_HAS_COMPRESSED;
-	l->unsealed = use != CHAIN_USE_READ;
+	l->growing = le32_to_cpu(rec->flags) & CHAIN_LAYER_GROWING;
+	l->unsealed = use != CHAIN_USE_READ && !l->growing;
 
 	r = chain_layer_claim(l, ti, rec->type, use, role, path, error);
 	if (r)
@@ -385,11 +395,22 @@ static int chain_layer_head_crc(const struct chain_layer_open *l, u32 *crc, bool
 	return r;
 }
 
+/* What the file is now, which nobody can change any more. */
+static void chain_layer_note(struct chain_layer_open *l, struct chain_layer *rec, u32 head_crc)
+{
+	struct inode *inode = file_inode(l->opened.file);
+	struct timespec64 mtime = chain_inode_mtime(inode);
+
+	WRITE_ONCE(l->bytes, i_size_read(inode));
+	rec->bytes = cpu_to_le64(l->bytes);
+	rec->mtime_sec = cpu_to_le64(mtime.tv_sec);
+	rec->mtime_nsec = cpu_to_le32(mtime.tv_nsec);
+	rec->head_crc = cpu_to_le32(head_crc);
+}
+
 int chain_layer_sealed(struct chain_layer_open *l, const char *path, struct chain_layer *rec,
 		       struct chain_inflight *inflight)
 {
-	struct inode *inode = file_inode(l->opened.file);
-	struct timespec64 mtime;
 	struct chain_old old;
 	struct file *file;
 	bool in_use;
@@ -428,15 +449,97 @@ int chain_layer_sealed(struct chain_layer_open *l, const char *path, struct chai
 		return r;
 	}
 	l->unsealed = false;
-	mtime = chain_inode_mtime(inode);
-	WRITE_ONCE(l->bytes, i_size_read(inode));
-	rec->bytes = cpu_to_le64(l->bytes);
-	rec->mtime_sec = cpu_to_le64(mtime.tv_sec);
-	rec->mtime_nsec = cpu_to_le32(mtime.tv_nsec);
-	rec->head_crc = cpu_to_le32(crc);
+	chain_layer_note(l, rec, crc);
 	rec->flags = 0;
 	memset(rec->log, 0, sizeof(rec->log));
 	return 0;
+}
+
+int chain_layer_growing(struct chain_layer_open *l, const char *path, struct chain_layer *rec)
+{
+	int r = chain_claim_growing(&l->opened, path);
+
+	if (r)
+		return r;
+	l->growing = true;
+	rec->flags |= cpu_to_le32(CHAIN_LAYER_GROWING);
+	return 0;
+}
+
+int chain_layer_grown(struct chain_layer_open *l, const char *path, struct chain_layer *rec)
+{
+	bool in_use;
+	u32 crc;
+	int r = chain_layer_head_crc(l, &crc, &in_use);
+
+	if (r) {
+		DMERR("layer %u (%s): cannot read its header: error %d", l->id, path, r);
+		return r;
+	}
+	r = chain_claim_sealed(&l->opened);
+	if (r) {
+		DMERR("layer %u (%s): open for writing elsewhere", l->id, path);
+		return r;
+	}
+	l->growing = false;
+	chain_layer_note(l, rec, crc);
+	rec->flags &= ~cpu_to_le32(CHAIN_LAYER_GROWING);
+	/* See chain_layer_open_file(). */
+	if (l->dio_offset_align)
+		invalidate_mapping_pages(file_inode(l->opened.file)->i_mapping, 0, -1);
+	return 0;
+}
+
+struct chain_layer_open *chain_layer_open_copy(const struct chain_layer_open *l,
+					       struct dm_target *ti, const char *path,
+					       struct chain_layer *rec)
+{
+	struct chain_layer_open *copy = kzalloc(sizeof(*copy), GFP_KERNEL);
+	char *error = "";
+	bool in_use;
+	u32 crc;
+	int r;
+
+	if (!copy)
+		return ERR_PTR(-ENOMEM);
+	copy->id = l->id;
+	copy->bytes = l->bytes;
+	copy->cluster_shift = l->cluster_shift;
+	copy->compression = l->compression;
+	copy->has_compressed = l->has_compressed;
+	r = chain_layer_claim(copy, ti, CHAIN_LAYER_FILE, CHAIN_USE_READ, "sealed layer", path,
+			      &error);
+	if (r)
+		goto bad;
+	if (i_size_read(file_inode(copy->opened.file)) != l->bytes) {
+		DMERR("layer %u (%s): %lld bytes, the layer has %llu: it is no copy of that", l->id,
+		      path, i_size_read(file_inode(copy->opened.file)), l->bytes);
+		r = -ESTALE;
+		goto bad;
+	}
+	r = chain_layer_head_crc(copy, &crc, &in_use);
+	if (r) {
+		DMERR("layer %u (%s): cannot read it: error %d", l->id, path, r);
+		goto bad;
+	}
+	chain_layer_dio(copy);
+	chain_layer_note(copy, rec, crc);
+	rec->inode = cpu_to_le64(file_inode(copy->opened.file)->i_ino);
+	return copy;
+
+bad:
+	chain_layer_drop(copy, ti);
+	return ERR_PTR(r);
+}
+
+struct chain_layer_open *chain_layers_exchange(struct chain_layers *ls, unsigned int at,
+					       struct chain_layer_open *l)
+{
+	struct chain_layer_open *old = ls->layer[at];
+
+	WRITE_ONCE(ls->layer[at], l);
+	WRITE_ONCE(ls->by_id[l->id], l);
+	return old;
 }
 
 /* Replaces the array at @at, of @count elements of @size bytes, by one of @room. */

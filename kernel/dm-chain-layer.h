@@ -25,6 +25,7 @@ struct chain_layer_open {
 	u8 compression; /* enum chain_compression */
 	bool has_compressed;
 	bool unsealed; /* active, or frozen: its size may change, and a tool may seal it */
+	bool growing; /* sealed, and a tool adds to it what only other layers show */
 };
 
 struct chain_layers {
@@ -78,6 +79,30 @@ struct chain_layers_old {
  */
 int chain_layer_sealed(struct chain_layer_open *l, const char *path, struct chain_layer *rec,
 		       struct chain_inflight *inflight);
+
+/*
+ * A tool adds to the sealed layer @l at @path, a file, from now on; and after that, when what it
+ * added is durable: notes in @rec what the layer is now, and denies write access again. Context:
+ * process, may sleep. Return 0, or an error (logged), and then nothing is changed.
+ */
+int chain_layer_growing(struct chain_layer_open *l, const char *path, struct chain_layer *rec);
+int chain_layer_grown(struct chain_layer_open *l, const char *path, struct chain_layer *rec);
+
+/*
+ * Opens the file at @path, which is a copy of the sealed layer @l, a file, to take its place:
+ * chain_layers_exchange() or chain_layer_drop() follows. Notes in @rec what it is. Context:
+ * process, may sleep. On failure an error pointer (logged).
+ */
+struct chain_layer_open *chain_layer_open_copy(const struct chain_layer_open *l,
+					       struct dm_target *ti, const char *path,
+					       struct chain_layer *rec);
+
+/*
+ * @l becomes layer @at from the base, with the same id. Returns the one that it was: to be dropped
+ * when no reader can have it.
+ */
+struct chain_layer_open *chain_layers_exchange(struct chain_layers *ls, unsigned int at,
+					       struct chain_layer_open *l);
 
 /*
  * Adds @l as layer @at from the base; readers go on. Returns 0 or -ENOMEM, and then nothing is

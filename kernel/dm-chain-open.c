@@ -334,6 +334,28 @@ int chain_claim_sealed(struct chain_opened *o)
 	return 0;
 }
 
+int chain_claim_growing(struct chain_opened *o, const char *path)
+{
+	struct chain_opened *has;
+	int r = 0;
+
+	mutex_lock(&registry_lock);
+	hash_for_each_possible(registry, has, hash, key_of(o)) {
+		if (has == o || has->inode != o->inode || has->dev != o->dev)
+			continue;
+		r = refuse(has, path, "it");
+		goto out;
+	}
+	o->use = CHAIN_USE_FROZEN;
+	o->role = "growing layer";
+	if (o->denied)
+		allow_write_access(o->file);
+	o->denied = false;
+out:
+	mutex_unlock(&registry_lock);
+	return r;
+}
+
 int chain_truncate(struct chain_opened *o, u64 bytes)
 {
 	int r;

@@ -16,7 +16,7 @@
 
 enum chain_use {
 	CHAIN_USE_READ, /* a sealed layer, the chain file of a read-only device */
-	CHAIN_USE_FROZEN, /* read; a tool may seal it, so other writers are let in */
+	CHAIN_USE_FROZEN, /* read; a tool may seal or add to it, so other writers are let in */
 	CHAIN_USE_WRITE, /* the active layer, the chain file of a device that is written */
 };
 
@@ -86,6 +86,12 @@ struct chain_old {
 void chain_reopened(struct chain_opened *o, struct file *file, struct chain_old *old);
 void chain_put_old(struct chain_old *old);
 int chain_claim_sealed(struct chain_opened *o);
+
+/*
+ * A tool adds to the sealed layer @o, a file: whoever wants to can open it for writing, but no
+ * other chain device may have it. Until chain_claim_sealed(). Returns 0, or -EBUSY (logged).
+ */
+int chain_claim_growing(struct chain_opened *o, const char *path);
 
 /* Makes a file that is claimed for writing @bytes long. By the one thread that may grow it. */
 int chain_truncate(struct chain_opened *o, u64 bytes);

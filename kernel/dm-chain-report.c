@@ -130,6 +130,8 @@ static const char *state_of(const struct chain *c, const struct chain_layer *rec
 		return "active";
 	if (l->unsealed)
 		return "frozen";
+	if (l->growing)
+		return "growing";
 	return le16_to_cpu(rec->owner) == CHAIN_NO_LAYER ? "sealed" : "data";
 }
 

@@ -493,11 +493,17 @@ static int chain_message(struct dm_target *ti, unsigned int argc, char **argv, c
 		r = chain_writer_snapshot(c, argv[1]);
 	} else if (argc == 2 && !strcasecmp(argv[0], "sealed") && !kstrtouint(argv[1], 10, &id)) {
 		r = chain_writer_sealed(c, id);
+	} else if (argc == 2 && !strcasecmp(argv[0], "growing") && !kstrtouint(argv[1], 10, &id)) {
+		r = chain_writer_grow_layer(c, id, true);
+	} else if (argc == 2 && !strcasecmp(argv[0], "grown") && !kstrtouint(argv[1], 10, &id)) {
+		r = chain_writer_grow_layer(c, id, false);
 	} else if (argc == 4 && !strcasecmp(argv[0], "replace") && !kstrtouint(argv[1], 10, &id) &&
 		   !kstrtouint(argv[2], 10, &last)) {
 		r = chain_writer_replace(c, id, last, argv[3]);
 	} else if (argc == 3 && !strcasecmp(argv[0], "moved") && !kstrtouint(argv[1], 10, &id)) {
 		r = chain_writer_moved(c, id, argv[2]);
+	} else if (argc == 3 && !strcasecmp(argv[0], "copied") && !kstrtouint(argv[1], 10, &id)) {
+		r = chain_writer_copied(c, id, argv[2]);
 	} else if (argc == 2 && !strcasecmp(argv[0], "resize") &&
 		   !kstrtoull(argv[1], 10, &sectors)) {
 		r = chain_writer_resize(c, sectors);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The message "replace": neighbouring sealed layers were merged into one file, which takes their
- * place while I/O runs. The index of the merged file says of each part that the old layers
- * have where the new one has it. Both mean the same data, so a reader may find either, and a crash
- * needs no undo: the chain file names the old layers until no entry does.
+ * place while I/O runs, or were added to the layer below them. The index of the merged file says of
+ * each part that the old layers have where the new one has it. Both mean the same data, so a reader
+ * may find either, and a crash needs no undo: the chain file names the old layers until no entry
+ * does.
  */
 
 #include "dm-chain-writer.h"
@@ -33,7 +34,9 @@ struct chain_exchange {
 	struct chain_index *index; /* its index */
 	unsigned long *old; /* bit for each id that goes */
 	unsigned int first, last; /* ids, neighbours and all between them */
+	unsigned int count; /* of layers that go, data files included */
 	unsigned int merged; /* id */
+	bool below; /* the merged file is the layer below them */
 	enum exchange_phase phase;
 	u64 at; /* sector of the disk */
 };
@@ -223,23 +226,21 @@ static void exchange_worker(struct work_struct *work)
 /* ---- The end ---- */
 
 /* Takes the old layers out. c->control is taken, the writer is held. */
-static int land(struct chain_exchange *x, struct chain_layer_open ***old, unsigned int *from,
-		unsigned int *count)
+static int land(struct chain_exchange *x, struct chain_layer_open ***old, unsigned int *from)
 {
 	struct chain *c = x->chain;
 	struct chain_writer *w = c->writer;
 	int r;
 
 	*from = chain_layers_place(&c->layers, x->first);
-	*count = chain_layers_place(&c->layers, x->merged) - *from;
 	r = w->packed_waits ? w->store_error : chain_commit_held(w, true, 0, NULL, 0);
 	if (!r)
 		r = w->store_error;
 	if (!r)
-		r = chain_layers_remove(&c->layers, *from, *count, old);
+		r = chain_layers_remove(&c->layers, *from, x->count, old);
 	if (r)
 		return r;
-	chain_file_remove_layers(&c->file, *from, *count);
+	chain_file_remove_layers(&c->file, *from, x->count);
 	c->layers_changed = true;
 	r = chain_commit_held(w, true, 0, NULL, 0);
 	return r ? r : w->store_error;
@@ -250,7 +251,7 @@ static void land_worker(struct work_struct *work)
 	struct chain_exchange *x = container_of(to_delayed_work(work), struct chain_exchange, land);
 	struct chain *c = x->chain;
 	struct chain_layer_open **old = NULL;
-	unsigned int from, count, i, noio;
+	unsigned int from, i, noio;
 	int r;
 
 	/* Whoever suspends or closes the device waits for this work, with c->control. */
@@ -262,11 +263,11 @@ static void land_worker(struct work_struct *work)
 	}
 	noio = memalloc_noio_save();
 	chain_writer_hold(c->writer);
-	r = land(x, &old, &from, &count);
+	r = land(x, &old, &from);
 	chain_writer_release(c->writer);
 	if (old) {
 		chain_inflight_drain(&c->inflight);
-		for (i = from; i < from + count; i++) {
+		for (i = from; i < from + x->count; i++) {
 			chain_extents_drop(c->extents, old[i], NULL);
 			chain_layer_drop(old[i], c->ti);
 		}
@@ -306,14 +307,26 @@ static int mark_old(struct chain_exchange *x)
 	if (!x->old)
 		return -ENOMEM;
 	for (i = from; i <= to; i++) {
-		if (c->layers.layer[i]->unsealed) {
-			DMERR("%s: replace %u %u: layer %u is not sealed", c->path, x->first,
-			      x->last, c->layers.layer[i]->id);
+		if (c->layers.layer[i]->unsealed || c->layers.layer[i]->growing) {
+			DMERR("%s: replace %u %u: layer %u is %s", c->path, x->first, x->last,
+			      c->layers.layer[i]->id,
+			      c->layers.layer[i]->growing ? "growing" : "not sealed");
 			return -EBUSY;
 		}
 		set_bit(c->layers.layer[i]->id, x->old);
 	}
+	x->count = to + 1 - from;
 	return to;
+}
+
+static bool is_layer(const struct chain *c, unsigned int at, const struct chain_layer *rec,
+		     const struct chain_layer_open *merged)
+{
+	const struct chain_layer *has = &c->file.layers[at];
+	const struct chain_opened *o = &c->layers.layer[at]->opened;
+
+	return has->inode == rec->inode && !memcmp(&has->mtime_sec, &rec->mtime_sec, 12) &&
+	       o->inode == merged->opened.inode && o->dev == merged->opened.dev;
 }
 
 /*
@@ -330,10 +343,11 @@ static int add_merged(struct chain_exchange *x, struct chain_layers *alone, unsi
 	u64 *bytes = NULL;
 	int r;
 
-	if (at < c->layers.count && c->file.layers[at].inode == rec.inode &&
-	    !memcmp(&c->file.layers[at].mtime_sec, &rec.mtime_sec, 12) &&
-	    c->layers.layer[at]->opened.inode == alone->layer[0]->opened.inode &&
-	    c->layers.layer[at]->opened.dev == alone->layer[0]->opened.dev) {
+	if (x->below) {
+		x->merged = c->layers.layer[at - x->count - 1]->id;
+		return 0;
+	}
+	if (at < c->layers.count && is_layer(c, at, &rec, alone->layer[0])) {
 		x->merged = c->layers.layer[at]->id;
 		return 0;
 	}
@@ -372,7 +386,8 @@ static int check_merged(struct chain_exchange *x, const struct chain_layers *alo
 		      alone->count);
 		return -EINVAL;
 	}
-	if (alone->layer[0]->has_compressed) {
+	/* What was in the layer below before stays what it is. */
+	if (alone->layer[0]->has_compressed && !x->below) {
 		DMERR("%s: has compressed clusters: they cannot be exchanged while in use",
 		      x->file.path);
 		return -EOPNOTSUPP;
@@ -410,7 +425,7 @@ int chain_writer_replace(struct chain *c, unsigned int first, unsigned int last,
 	struct chain_layers alone = {};
 	struct chain_exchange *x;
 	char *error = "";
-	int r, to;
+	int r, to, from;
 
 	if (w->read_only)
 		return -EROFS;
@@ -431,6 +446,9 @@ int chain_writer_replace(struct chain *c, unsigned int first, unsigned int last,
 	r = to < 0 ? to : open_merged(x, path, &alone, &error);
 	if (r && *error)
 		DMERR("%s: replace: %s", path, error);
+	from = to + 1 - x->count;
+	x->below = !r && alone.count == 1 && from > 0 && !c->layers.layer[from - 1]->growing &&
+		   is_layer(c, from - 1, &x->file.layers[0], alone.layer[0]);
 	if (!r)
 		r = check_merged(x, &alone);
 	if (r)

@@ -288,7 +288,90 @@ int chain_writer_sealed(struct chain *c, unsigned int id)
 	return chain_writer_commit(c, true);
 }
 
-/* ---- Moved ---- */
+/* ---- A layer that is added to ---- */
+
+int chain_writer_grow_layer(struct chain *c, unsigned int id, bool begin)
+{
+	struct chain_writer *w = c->writer;
+	unsigned int i = chain_layers_place(&c->layers, id);
+	struct chain_layer_open *l;
+	const char *path;
+	int r;
+
+	if (i == c->layers.count || c->layers.layer[i]->unsealed || c->layers.layer[i]->dev) {
+		DMERR("%s: layer %u is not a sealed one that is a file", c->path, id);
+		return -EINVAL;
+	}
+	if (w->read_only)
+		return -EROFS;
+	l = c->layers.layer[i];
+	if (l->growing == begin)
+		return 0;
+	if (begin)
+		chain_extents_drop(c->extents, l, "growing");
+	chain_writer_hold(w); /* and so no exchange has a turn */
+	path = c->file.strings + le32_to_cpu(c->file.layers[i].path_offset);
+	r = begin ? chain_layer_growing(l, path, &c->file.layers[i]) :
+		    chain_layer_grown(l, path, &c->file.layers[i]);
+	if (!r) {
+		c->file.layer_bytes[id] = l->bytes;
+		c->layers_changed = true;
+		r = chain_commit_held(w, true, 0, NULL, 0);
+		if (!r)
+			r = w->store_error;
+	}
+	chain_writer_release(w);
+	if (!l->growing) /* it is done, or could not begin */
+		chain_extents_try(c->extents, l);
+	return r;
+}
+
+/* ---- A copy in the place of a layer, another name ---- */
+
+int chain_writer_copied(struct chain *c, unsigned int id, const char *path)
+{
+	struct chain_writer *w = c->writer;
+	unsigned int i = chain_layers_place(&c->layers, id);
+	struct chain_layer_open *l, *copy;
+	struct chain_layer rec;
+	int r;
+
+	if (i == c->layers.count || path[0] != '/' || strlen(path) > CHAIN_MAX_PATH) {
+		DMERR("%s: copied %u %s: expected the id of a layer, and an absolute path", c->path,
+		      id, path);
+		return -EINVAL;
+	}
+	l = c->layers.layer[i];
+	if (l->unsealed || l->growing || l->dev ||
+	    le16_to_cpu(c->file.layers[i].owner) != CHAIN_NO_LAYER) {
+		DMERR("%s: layer %u is not a sealed one that is a file", c->path, id);
+		return -EINVAL;
+	}
+	if (w->read_only)
+		return -EROFS;
+	rec = c->file.layers[i];
+	copy = chain_layer_open_copy(l, c->ti, path, &rec);
+	if (IS_ERR(copy))
+		return PTR_ERR(copy);
+	chain_extents_drop(c->extents, l, NULL); /* maps are by id */
+	chain_writer_hold(w);
+	r = chain_file_name_layer(&c->file, i, path);
+	if (!r) {
+		rec.path_offset = c->file.layers[i].path_offset;
+		rec.path_bytes = c->file.layers[i].path_bytes;
+		c->file.layers[i] = rec;
+		c->layers_changed = true;
+		copy = chain_layers_exchange(&c->layers, i, copy);
+		r = chain_commit_held(w, true, 0, NULL, 0);
+		if (!r)
+			r = w->store_error;
+	}
+	chain_writer_release(w);
+	chain_inflight_drain(&c->inflight);
+	chain_layer_drop(copy, c->ti);
+	chain_extents_try(c->extents, c->layers.layer[i]);
+	return r;
+}
 
 int chain_writer_moved(struct chain *c, unsigned int id, const char *path)
 {

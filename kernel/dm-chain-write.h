@@ -54,8 +54,15 @@ int chain_writer_commit(struct chain *c, bool store);
 int chain_writer_snapshot(struct chain *c, const char *path);
 /* The frozen layer @id was sealed. */
 int chain_writer_sealed(struct chain *c, unsigned int id);
+/*
+ * A tool adds to the sealed layer @id from now on (@begin), what readers find in other layers; or
+ * it is done, and all is durable. The chain file says so before this returns.
+ */
+int chain_writer_grow_layer(struct chain *c, unsigned int id, bool begin);
 /* The layer @id can be opened as @path from now on: noted in the chain file. */
 int chain_writer_moved(struct chain *c, unsigned int id, const char *path);
+/* The file at @path, a copy of the sealed layer @id, takes its place. */
+int chain_writer_copied(struct chain *c, unsigned int id, const char *path);
 int chain_writer_resize(struct chain *c, u64 sectors);
 /*
  * The sealed layers @first to @last (ids) were merged into the file of which @path is the index: it

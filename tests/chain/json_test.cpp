@@ -11,6 +11,7 @@
 
 #include "support/active_maker.hpp"
 #include "support/folder.hpp"
+#include "support/stream_maker.hpp"
 #include "qcow2/active.hpp"
 
 namespace dmchain::test {
@@ -170,6 +171,29 @@ TEST_CASE("json: diff, export and import print what docs/json.md says") {
     imported.object(here("import whole copy"));
     imported.object(here("import rest copy"));
     CHECK(imported.missing() == "");
+}
+
+TEST_CASE("json: guest-map prints what docs/json.md says") {
+    Folder folder;
+    Comparison map("guest-map");
+    map.object(printed("guest-map --json " + folder.write("stream", StreamMaker::small().bytes)));
+    // Of a guest that is not understood; tests/guest-memory has the others.
+    CHECK(map.missing() == "kernel ");
+}
+
+TEST_CASE("json: replicate and restore print what docs/json.md says") {
+    Folder folder;
+    folder.write("stream", StreamMaker::small().bytes);
+    must("mkdir " + folder.path() + "/a " + folder.path() + "/b " + folder.path() + "/c");
+    const auto here = [&](const std::string& arguments) {
+        return Json::parse(must("cd " + folder.path() + " && " + dmchain() + " " + arguments + " --json"));
+    };
+    Comparison replicate("replicate"), restore("restore");
+    replicate.object(here("replicate --memory stream --to dir:a,b,c --name one --dry-run"));
+    replicate.object(here("replicate --memory stream --to dir:a,b,c --name one"));
+    CHECK(replicate.missing() == "kernel ");
+    restore.object(here("restore one --from dir:a,b,c --memory again"));
+    CHECK(restore.missing() == "");
 }
 
 TEST_CASE("json: doctor prints what docs/json.md says") {

@@ -33,10 +33,23 @@ Geometry geometry_of(const qcow2::Chain& chain) {
             std::min<unsigned>(CHAIN_MAX_SUBBLOCK_SHIFT, static_cast<unsigned>(__builtin_ctz(chain.unit())))};
 }
 
+LayerTable layers_of(const qcow2::Chain& chain, const BuildOptions& options) {
+    LayerTable out(chain);
+    for (const std::string& path : options.growing)
+        for (std::size_t i = 0; i < chain.layers().size(); i++)
+            if (chain.layers()[i]->file().identity().same_file(identity_of(path)))
+                out.records[out.ids[i].image - 1u].flags |= htole32(CHAIN_LAYER_GROWING);
+    return out;
+}
+
 class Builder {
 public:
     Builder(const qcow2::Chain& chain, const std::string& path, const BuildOptions& options)
-        : chain_(chain), options_(options), geometry_(geometry_of(chain)), layers_(chain), writer_(path, geometry_, layers_) {}
+        : chain_(chain),
+          options_(options),
+          geometry_(geometry_of(chain)),
+          layers_(layers_of(chain, options)),
+          writer_(path, geometry_, layers_) {}
 
     BuildResult run() {
         std::optional<ActiveState> active;

@@ -15,9 +15,10 @@ namespace dmchain::chain {
 inline constexpr unsigned index_cluster_bits = 16;
 
 struct BuildOptions {
-    bool active = false;   // the layer on top, which must be in use, is the active one
-    bool replace = true;   // what has the path now; false: throws failed() if there is something
-    unsigned threads = 0;  // 0: one for each processor
+    bool active = false;                 // the layer on top, which must be in use, is the active one
+    bool replace = true;                 // what has the path now; false: throws failed() if there is something
+    std::vector<std::string> growing{};  // paths of sealed layers that are changed from now on where no reader sees it
+    unsigned threads = 0;                // 0: one for each processor
     // Called now and then by the thread that called build(): clusters done, of all.
     std::function<void(std::uint64_t, std::uint64_t)> progress;
 };

@@ -71,6 +71,8 @@ private:
     }
 
     void content(const chain_layer& l, const std::string& path) {
+        // Something is added to it: it has another size, time and header.
+        if (chain_le32(l.flags) & CHAIN_LAYER_GROWING) return differs("inode", who_.inode, chain_le64(l.inode));
         volume(l);
         differs("size", who_.bytes, chain_le64(l.bytes));
         if (!who_.block_device) {

@@ -25,6 +25,12 @@ std::optional<qcow2::Label> label_of(const qcow2::Layer& layer) {
     return layer.image() ? layer.image()->header().label : std::nullopt;
 }
 
+void require_whole(const std::optional<qcow2::Label>& label, const std::string& path) {
+    if (label && label->pruned)
+        throw failed("{}: is no snapshot any more: 'dmchain compact --prune' gave back what others do not need of it",
+                     escaped(path));
+}
+
 std::size_t find_point(const std::vector<Point>& points, const std::string& text) {
     const std::string top = escaped(points.back().path);
     if (!text.empty() && text.find_first_not_of("0123456789") == std::string::npos && text.size() <= most_digits) {

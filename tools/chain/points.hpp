@@ -15,6 +15,9 @@ namespace dmchain::chain {
 // What the snapshot is called, and when it was taken, if that was written down.
 std::optional<qcow2::Label> label_of(const qcow2::Layer& layer);
 
+// Throws failed() if the layer @path with this label is no snapshot any more.
+void require_whole(const std::optional<qcow2::Label>& label, const std::string& path);
+
 // Which layer of the chain, by its number from the base, which is 0: @text is that number, the name of a snapshot, or a path
 // that leads to the layer; a name without a slash is also looked for beside the chain's own files. Throws failed() if it is none
 // of them, with what there is.

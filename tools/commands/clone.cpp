@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "chain/points.hpp"
 #include "commands/made.hpp"
 #include "commands/options.hpp"
 #include "commands/print_json.hpp"
@@ -42,6 +43,7 @@ device::ChainImage image_of(const Options& o) {
                      escaped(o.from), escaped(at.what), escaped(at.what));
     if (image.state == device::ChainImage::State::frozen)
         throw failed("{}: is not sealed yet: wait for that, or run 'dmchain seal'", escaped(image.path));
+    chain::require_whole(image.label, image.path);
     return image;
 }
 

@@ -15,6 +15,7 @@
 #include "commands/print_json.hpp"
 #include "commands/registry.hpp"
 #include "device/compact.hpp"
+#include "device/prune.hpp"
 #include "device/turn.hpp"
 #include "io/progress.hpp"
 #include "io/text.hpp"
@@ -30,7 +31,10 @@ struct Options {
     std::vector<std::string> keep;
     std::string older_than;
     bool flatten = false;
+    bool into_base = false;
+    bool prune = false;
     std::size_t max_layers = 0;
+    std::string by;
     std::vector<std::string> registry;
     qcow2::ChainOptions chain;
     bool plan = false;
@@ -75,12 +79,17 @@ device::Selection selection_of(const Options& o) {
     if (!o.older_than.empty()) s.older_than = std::time(nullptr) - parse_time("--older-than", o.older_than);
     s.flatten = o.flatten;
     s.max_layers = o.max_layers;
+    s.into_base = o.into_base;
+    s.keep_old = o.keep_old;
+    for (const device::Way w : {device::Way::new_file, device::Way::reflink, device::Way::in_place})
+        if (o.by == device::name_of(w)) s.way = w;
     return s;
 }
 
 // How many ways to choose layers were given. --keep and --older-than go together: old ones that are not to be kept.
 int ways(const Options& o) {
-    return !o.range.empty() + !o.remove.empty() + (!o.keep.empty() || !o.older_than.empty()) + o.flatten + (o.max_layers != 0);
+    return !o.range.empty() + !o.remove.empty() + (o.prune || !o.keep.empty() || !o.older_than.empty()) + o.flatten +
+           o.into_base + (o.max_layers != 0);
 }
 
 std::string name_of(const device::Subject& s) { return s.device ? "/dev/mapper/" + s.name : s.name; }
@@ -94,6 +103,7 @@ nlohmann::ordered_json facts(const device::Subject& subject, const device::Compa
                           {"last", m.range.last},
                           {"layers", layers},
                           {"merged_layer", p.images[m.range.last].path},
+                          {"way", device::name_of(m.way)},
                           {"copied_bytes", m.size.bytes},
                           {"extra_bytes", m.size.space},
                           {"freed_bytes", m.freed}});
@@ -115,12 +125,41 @@ void print_plan(const device::Subject& subject, const device::CompactPlan& p) {
     for (const auto& s : p.skipped)
         fmt::print("{}: layer {} stays: {} {}\n", name, s.number, escaped(p.images[s.number].path), s.why);
     if (p.merges.empty()) fmt::print("{}: {}: nothing to merge\n", name, counted(p.layers_left(), "layer"));
-    for (const auto& m : p.merges)
-        fmt::print("{}: layers {} to {} of {} become one, {}: {} to copy\n", name, m.range.first, m.range.last, p.images.size(),
-                   escaped(p.images[m.range.last].path), human_size(m.size.bytes));
+    for (const auto& m : p.merges) {
+        const char* how = m.way == device::Way::in_place  ? ", added to the lowest of them"
+                          : m.way == device::Way::reflink ? ", added to a copy of the lowest that shares its blocks"
+                                                          : "";
+        fmt::print("{}: layers {} to {} of {} become one, {}{}: {} to copy\n", name, m.range.first, m.range.last, p.images.size(),
+                   escaped(p.images[m.range.last].path), how, human_size(m.size.bytes));
+    }
     if (!p.merges.empty())
         fmt::print("  {} to copy, free space needed {}, given back in the end {}; {} left\n", human_size(p.copied),
                    human_size(p.peak), human_size(p.freed), counted(p.layers_left(), "layer"));
+}
+
+void run_prune(const Options& o, const device::Subject& subject) {
+    const device::PrunePlan p = device::plan_prune(subject, o.keep, o.registry, o.chain);
+    if (!o.plan) device::prune(subject, p);
+    nlohmann::ordered_json layers = nlohmann::ordered_json::array(), skipped = nlohmann::ordered_json::array();
+    for (const auto& l : p.layers)
+        layers.push_back({{"number", l.number}, {"path", p.images[l.number].path}, {"freed_bytes", l.freed}});
+    for (const auto& s : p.skipped)
+        skipped.push_back({{"number", s.number}, {"path", p.images[s.number].path}, {"reason", s.why}});
+    if (o.json) {
+        print_json(nlohmann::ordered_json{{subject.device ? "device" : "top", name_of(subject)},
+                                          {"pruned", layers},
+                                          {"skipped", skipped},
+                                          {"freed_bytes", p.freed},
+                                          {"complete", !o.plan}});
+        return;
+    }
+    const std::string name = escaped(name_of(subject));
+    for (const auto& s : p.skipped)
+        fmt::print("{}: layer {} stays: {} {}\n", name, s.number, escaped(p.images[s.number].path), s.why);
+    for (const auto& l : p.layers)
+        fmt::print("{}: layer {}, {}: {} {}; it is no snapshot any more\n", name, l.number, escaped(p.images[l.number].path),
+                   o.plan ? "would give back" : "gave back", human_size(l.freed));
+    if (p.layers.empty()) fmt::print("{}: nothing to give back\n", name);
 }
 
 // As the options say how to copy.
@@ -152,12 +191,15 @@ void say_stopped(const Options& o, const device::Subject& subject) {
 void run(const Options& o) {
     if (ways(o) + o.abort > 1)
         throw Error(Exit::usage,
-                    "compact: expected one of --range, --delete, --flatten, --max-layers, --abort, or --keep and --older-than");
+                    "compact: expected one of --range, --delete, --flatten, --into-base, --max-layers, --abort, or --keep with "
+                    "--older-than or --prune");
     const device::Selection selection = selection_of(o);
     device::CompactOptions how = how_to(o);
     device::Subject subject = device::subject(o.what);
     std::optional<device::ChainTurn> turn;
     if (!o.plan) turn.emplace(subject);
+    if (o.prune && (!o.older_than.empty() || !o.by.empty())) throw Error(Exit::usage, "compact: --prune goes with --keep alone");
+    if (o.into_base && !o.by.empty()) throw Error(Exit::usage, "compact: --into-base is --by in-place already");
     if (o.abort) {
         if (!device::abort_compact(subject, o.chain)) throw failed("{}: no merge was cut off", escaped(o.what));
         fmt::print("{}: what the merge left is gone\n", escaped(name_of(subject)));
@@ -187,7 +229,9 @@ void run(const Options& o) {
         return;
     }
     if (!ways(o))
-        throw Error(Exit::usage, "compact: expected --range, --delete, --keep, --older-than, --flatten or --max-layers");
+        throw Error(Exit::usage,
+                    "compact: expected --range, --delete, --keep, --older-than, --flatten, --into-base, --prune or --max-layers");
+    if (o.prune) return run_prune(o, subject);
     if (went_on) subject = device::subject(o.what);
     const device::CompactPlan plan = device::plan_compact(subject, selection, o.registry, o.chain);
     if (!o.json) print_plan(subject, plan);
@@ -217,6 +261,9 @@ CLI::App* add_compact(CLI::App& app, Exit&) {
     c->add_option("--older-than", o->older_than, "Delete the snapshots that are older, with s, m, h, d or w behind the number")
         ->type_name("AGE");
     c->add_flag("--flatten", o->flatten, "Merge all sealed layers into one");
+    c->add_flag("--into-base", o->into_base, "Add all sealed layers to the base, in place");
+    c->add_flag("--prune", o->prune,
+                "Merge nothing: give back what of lower layers neither the topmost snapshot nor one of --keep shows");
     c->add_option("--max-layers", o->max_layers, "Merge as many layers as it takes so that N are left, the cheapest neighbours")
         ->type_name("N")
         ->check(CLI::PositiveNumber);
@@ -225,6 +272,12 @@ CLI::App* add_compact(CLI::App& app, Exit&) {
         ->type_name("DIR")
         ->allow_extra_args(false);
     add_allow_options(*c, o->chain.allow, o->chain.assume_raw, "TOP's");
+    c->add_option(
+         "--by", o->by,
+         "How layers become one: copied into a new file, added to a copy of the lowest that shares its blocks, or added to "
+         "the lowest itself (default: whatever is best)")
+        ->type_name("WAY")
+        ->check(CLI::IsMember({"new-file", "reflink", "in-place"}));
     c->add_flag("--plan", o->plan, "Only say what would be done");
     c->add_flag("--verify", o->verify, "Read what was copied again, and compare it");
     take_size(*c->add_option("--rate", o->rate, "Copy at most so many bytes a second, e.g. 50M"));

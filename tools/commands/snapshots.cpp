@@ -48,8 +48,10 @@ std::vector<Field<Row>> fields() {
         {"name", "given by snapshot --name", false, [](const Row& r) { return or_none(r.label ? r.label->name : ""); }},
         {"time", "when it was taken (of images that do not say: when they were last written)", false,
          [](const Row& r) { return utc(r.label ? r.label->time : r.modified); }},
-        {"state", "sealed, or frozen: sealing is not done yet", false,
-         [](const Row& r) { return r.frozen ? "frozen" : "sealed"; }},
+        {"state", "sealed; frozen: sealing is not done yet; pruned: a layer that is no snapshot any more", false,
+         [](const Row& r) { return r.frozen                     ? "frozen"
+                                   : r.label && r.label->pruned ? "pruned"
+                                                                : "sealed"; }},
         {"written", "bytes of the disk that lie in its layer", true, [](const Row& r) { return r.space.written; }},
         {"unique", "of them, those that only this snapshot sees: what deleting it gives back", true,
          [](const Row& r) { return r.topmost ? nlohmann::json() : nlohmann::json(r.space.unique); }},

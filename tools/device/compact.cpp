@@ -12,14 +12,15 @@ namespace {
 
 // The note of the first merge, which knows of those that follow it.
 MergeNote note_of(const CompactPlan& plan) {
-    std::vector<std::vector<KnownFile>> files;
+    std::vector<MergeNote::Next> all;
     for (const CompactPlan::Merge& m : plan.merges) {
-        files.emplace_back();
-        for (std::size_t i = m.range.first; i <= m.range.last; i++) files.back().push_back(known_file(plan.images[i].path));
+        all.push_back({{}, m.way});
+        for (std::size_t i = m.range.first; i <= m.range.last; i++) all.back().old.push_back(known_file(plan.images[i].path));
     }
     MergeNote n;
-    n.old = std::move(files.front());
-    n.then.assign(files.begin() + 1, files.end());
+    n.old = std::move(all.front().old);
+    n.way = all.front().way;
+    n.then.assign(all.begin() + 1, all.end());
     n.path = n.old.back().path;
     n.chain_files = plan.chain_files;
     n.allow = plan.allow;
@@ -32,17 +33,18 @@ bool run_all(const Subject& subject, MergeNote n, const std::vector<CompactPlan:
         if (!run_merge(subject, n, i < merges.size() ? std::optional(merges[i].size) : std::nullopt, options)) return false;
         if (n.then.empty()) break;
         MergeNote next;
-        next.old = n.then.front();
+        next.old = n.then.front().old;
+        next.way = n.then.front().way;
         next.then.assign(n.then.begin() + 1, n.then.end());
         next.path = next.old.back().path;
         next.chain_files = n.chain_files;
         next.allow = n.allow;
         // The next note is there before this one goes: a cut between them leaves both.
         write_note(next);
-        remove_file(n.file());
+        remove_note(n);
         n = std::move(next);
     }
-    remove_file(n.file());
+    remove_note(n);
     return true;
 }
 
@@ -68,14 +70,18 @@ Resumed resume_compact(const Subject& subject, const qcow2::ChainOptions& chain,
 bool abort_compact(const Subject& subject, const qcow2::ChainOptions& chain) {
     const std::vector<MergeNote> notes = find_notes(subject, chain);
     for (const MergeNote& n : notes)
-        if (is_landed(subject, n))
+        if (n.way == Way::in_place && n.adding)
+            throw failed(
+                "{}: layers were added to {} already, and the snapshots between are gone: run 'dmchain compact {}' to go on",
+                escaped(subject.name), in_quotes(n.old.front().path), escaped(subject.name));
+        else if (is_landed(subject, n))
             throw failed("{}: the merged file {} is one of its layers already: run 'dmchain compact {}' to go on",
                          escaped(subject.name), in_quotes(n.path), escaped(subject.name));
     for (const MergeNote& n : notes) {
         undo_exchange(subject, n);
         remove_file(n.merging());
         remove_file(n.merging_chain());
-        remove_file(n.file());
+        remove_note(n);
     }
     return !notes.empty();
 }

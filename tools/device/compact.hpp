@@ -11,6 +11,7 @@
 
 #include "chain/merge.hpp"
 #include "device/images.hpp"
+#include "device/merge_note.hpp"
 
 namespace dmchain::device {
 
@@ -28,12 +29,17 @@ struct Selection {
     std::optional<std::int64_t> older_than{};                    // those frozen before, seconds since 1970
     bool flatten = false;                                        // all that is sealed becomes one
     std::size_t max_layers = 0;                                  // not 0: so many are left
+    bool into_base = false;                                      // all that is sealed is added to the base
+
+    std::optional<Way> way{};  // how; nothing: whatever is best
+    bool keep_old = false;     // see CompactOptions
 };
 
 struct CompactPlan {
     struct Merge {
         Range range;
-        chain::MergeSize size;
+        Way way = Way::new_file;
+        chain::MergeSize size{};
         std::uint64_t freed = 0;  // bytes on disk of the files that go
     };
     struct Skipped {

@@ -9,12 +9,15 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "chain/add.hpp"
 #include "chain/owner.hpp"
 #include "device/compact.hpp"
 #include "device/merge.hpp"
 #include "device/merge_note.hpp"
 #include "device/shared.hpp"
+
 #include "io/qemu_lock.hpp"
+#include "io/reflink.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::device {
@@ -57,7 +60,7 @@ public:
             for (const std::string& text : *s.keep) goes[find(text)] = false;
         if (s.older_than)
             for (std::size_t i = 0; i < images_.size(); i++) goes[i] = goes[i] && images_[i].time() < *s.older_than;
-        if (s.flatten && topmost_sealed() > 0) return {explicit_range(0, topmost_sealed())};
+        if ((s.flatten || s.into_base) && topmost_sealed() > 0) return {explicit_range(0, topmost_sealed())};
         return runs(goes);
     }
 
@@ -75,6 +78,7 @@ private:
     std::string reason(std::size_t number, const Shared& shared) const {
         const ChainImage& i = images_[number];
         std::error_code none;
+        if (i.state == ChainImage::State::growing) return "is being changed by a command that was cut off: run that again";
         if (i.state == ChainImage::State::active)
             return "is the active layer: only sealed layers are merged; take a snapshot first";
         if (i.state == ChainImage::State::frozen)
@@ -198,9 +202,71 @@ std::uint64_t require_room(const CompactPlan& plan, bool keep_old) {
     return static_cast<std::uint64_t>(peak);
 }
 
-CompactPlan::Merge plan_merge(const std::vector<ChainImage>& images, const Range& range) {
+// Adding to the lowest layer cannot be given up once it has begun, nor does it leave the snapshots between as they were: that must
+// be worth it.
+constexpr std::uint64_t much = std::uint64_t{1} << 30;  // bytes
+
+// Adding the upper layers of @range to its lowest one, or to a copy of that.
+class Adding {
+public:
+    Adding(const qcow2::Chain& range, const qcow2::Chain& upper, const std::vector<std::string>& paths)
+        : low_(*range.layers().front()), upper_(upper), paths_(paths), why_(reason()) {}
+
+    // Why not, or "".
+    const std::string& why_not() const { return why_; }
+    chain::MergeSize size() const { return chain::measure_add(low_, upper_); }
+    bool can_reflink() const { return dmchain::can_reflink(paths_.front(), fs::path(paths_.back()).parent_path().string()); }
+
+private:
+    std::string reason() const {
+        if (!low_.image()) return "is a raw image, and the merged file takes the name of a qcow2 one";
+        if (fs::path(paths_.front()).parent_path() != fs::path(paths_.back()).parent_path())
+            return "lies in another folder than the topmost of them";
+        return chain::cannot_add_to(low_, upper_).value_or("");
+    }
+
+    const qcow2::Layer& low_;
+    const qcow2::Chain& upper_;
+    const std::vector<std::string>& paths_;
+    std::string why_;
+};
+
+// Space on disk that the files of a merge take more than before, while it runs.
+std::uint64_t free_for(const std::string& path) {
+    struct statvfs st {};
+    return ::statvfs(fs::path(path).parent_path().c_str(), &st) == 0 ? std::uint64_t{st.f_bavail} * st.f_frsize : 0;
+}
+
+// The cheapest way, or the one that was asked for.
+void choose_way(CompactPlan::Merge& m, const Selection& s, const qcow2::Chain& range, const std::vector<std::string>& paths) {
+    const qcow2::Chain upper = open_range({paths.begin() + 1, paths.end()});
+    const Adding adding(range, upper, paths);
+    const std::optional<Way> asked = s.into_base ? Way::in_place : s.way;
+    if (asked && *asked != Way::new_file && !adding.why_not().empty())
+        throw failed("{}: layers cannot be added to it: it {}; merge them into a new file", escaped(paths.front()),
+                     adding.why_not());
+    if (asked == Way::in_place && s.keep_old)
+        throw Error(Exit::usage, "compact: --keep-old: layers that are added to another one leave nothing to keep of it");
+    if (asked == Way::reflink && !adding.can_reflink())
+        throw failed("{}: files cannot share blocks there: that takes xfs made with reflink=1, or btrfs",
+                     escaped(fs::path(paths.back()).parent_path().string()));
+    m.size = chain::measure(range);
+    if (asked == Way::new_file || !adding.why_not().empty()) return;
+    const chain::MergeSize add = adding.size();
+    const auto take = [&](Way way) {
+        m.way = way;
+        m.size = add;
+    };
+    if (asked) return take(*asked);
+    if (add.bytes < m.size.bytes && adding.can_reflink()) return take(Way::reflink);
+    if (s.keep_old || add.space >= m.size.space) return;
+    if ((add.bytes < m.size.bytes / 2 && m.size.bytes - add.bytes >= much) || free_for(paths.back()) < m.size.space)
+        take(Way::in_place);
+}
+
+CompactPlan::Merge plan_merge(const std::vector<ChainImage>& images, const Range& range, const Selection& selection) {
     std::vector<std::string> paths;
-    CompactPlan::Merge out{range, {}};
+    CompactPlan::Merge out{.range = range};
     for (std::size_t i = range.first; i <= range.last; i++) {
         paths.push_back(images[i].path);
         out.freed += images[i].file_used;
@@ -209,7 +275,7 @@ CompactPlan::Merge plan_merge(const std::vector<ChainImage>& images, const Range
     MergeNote note;
     note.path = paths.back();
     std::error_code none;
-    for (const std::string& p : {note.file(), note.merging()})
+    for (const std::string& p : {note.file(), note.merging(), paths.front() + ".compact"})
         if (fs::exists(fs::symlink_status(p, none)))
             throw failed("{}: exists, and no merge of this chain left it: move it out of the way", escaped(p));
     const qcow2::Chain chain = open_range(paths);
@@ -217,7 +283,8 @@ CompactPlan::Merge plan_merge(const std::vector<ChainImage>& images, const Range
     std::vector<std::string> with_below = paths;
     if (range.first) with_below.insert(with_below.begin(), images[range.first - 1].path);
     chain::require_not_shrunk(open_range(with_below));
-    out.size = chain::measure(chain);
+    choose_way(out, selection, chain, paths);
+    if (out.way == Way::in_place) out.freed -= images[range.first].file_used;
     return out;
 }
 
@@ -245,11 +312,11 @@ CompactPlan plan_compact(const Subject& subject, const Selection& selection, con
     if (!subject.device) plan.chain_files = shared.own_chain_files();
     const std::vector<Range> ranges = Planner(subject, plan.images, shared).ranges(selection, plan.skipped);
     for (const Range& r : ranges) {
-        plan.merges.push_back(plan_merge(plan.images, r));
+        plan.merges.push_back(plan_merge(plan.images, r, selection));
         plan.copied += plan.merges.back().size.bytes;
         plan.freed += plan.merges.back().freed;
     }
-    plan.peak = require_room(plan, false);
+    plan.peak = require_room(plan, selection.keep_old);
     return plan;
 }
 

@@ -39,9 +39,10 @@ std::vector<ChainImage> images_of(const Subject& subject, const qcow2::ChainOpti
             throw failed("{}: the headers name {} there, the device {} has {}", escaped(subject.top),
                          n < out.size() ? in_quotes(out[n].path) : "nothing", escaped(subject.name), in_quotes(l.path));
         // The device knows best: a layer may have been frozen or sealed since.
-        out[n].state = l.state == "sealed"   ? ChainImage::State::sealed
-                       : l.state == "frozen" ? ChainImage::State::frozen
-                                             : ChainImage::State::active;
+        out[n].state = l.state == "sealed"    ? ChainImage::State::sealed
+                       : l.state == "frozen"  ? ChainImage::State::frozen
+                       : l.state == "growing" ? ChainImage::State::growing
+                                              : ChainImage::State::active;
         out[n++].id = l.id;
     }
     if (n != out.size())

@@ -13,7 +13,7 @@
 namespace dmchain::device {
 
 struct ChainImage {
-    enum class State { sealed, frozen, active };  // frozen: and not sealed yet
+    enum class State { sealed, frozen, active, growing };  // frozen: and not sealed yet; growing: a merge adds to it
 
     std::string path;  // absolute, symlinks as they are
     Identity identity;

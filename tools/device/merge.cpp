@@ -12,8 +12,10 @@
 #include <filesystem>
 #include <thread>
 
+#include "chain/add.hpp"
 #include "chain/points.hpp"
 #include "device/start.hpp"
+#include "io/reflink.hpp"
 #include "io/text.hpp"
 #include "io/writable.hpp"
 
@@ -64,20 +66,31 @@ void name_below(const qcow2::Chain& range, const std::string& lowest, const std:
         to.backing_name = (fs::path(lowest).parent_path() / to.backing_name).lexically_normal();
 }
 
+// The layers' paths. Throws failed() if they are not what they were.
+std::vector<std::string> paths_of(const MergeNote& n) {
+    std::vector<std::string> out;
+    for (const KnownFile& k : n.old) {
+        std::error_code none;
+        const bool grows = n.adding && out.empty() && fs::exists(k.path, none) && identity_of(k.path).inode == k.inode;
+        if (!grows && !k.is_there()) throw failed("{}: is not the file that it was when the merge began", escaped(k.path));
+        out.push_back(k.path);
+    }
+    return out;
+}
+
+// It is the snapshot that the topmost layer was, taken then.
+qcow2::Label label_of(const MergeNote& n, const qcow2::Layer& top) {
+    return chain::label_of(top).value_or(qcow2::Label{n.old.back().mtime_sec});
+}
+
 // Whether it was not told to stop.
 bool copy(const MergeNote& n, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
-    std::vector<std::string> paths;
-    for (const KnownFile& k : n.old) {
-        if (!k.is_there()) throw failed("{}: is not the file that it was when the merge began", escaped(k.path));
-        paths.push_back(k.path);
-    }
+    const std::vector<std::string> paths = paths_of(n);
     const qcow2::Chain range = open_range(paths);
     chain::require_mergeable(range);
     chain::MergeTo to{n.merging()};
     name_below(range, paths.front(), n.path, to);
-    // It is the snapshot that the topmost layer was, taken then.
-    to.label = chain::label_of(range.top());
-    if (!to.label) to.label = qcow2::Label{n.old.back().mtime_sec};
+    to.label = label_of(n, range.top());
     to.goes_on = true;
     to.rate = options.rate;
     to.stop = options.stop;
@@ -86,6 +99,67 @@ bool copy(const MergeNote& n, const std::optional<chain::MergeSize>& size, const
         if (options.progress) options.progress(bytes, all.bytes);
     });
     if (done && options.verify) chain::require_same(range, to.path);
+    sync_folder_of(to.path);
+    return done;
+}
+
+// ---- Adding to the lowest layer, or to a copy of it ----
+
+// The chain files of a chain at rest: the lowest layer is another one from now on, or it is what it was.
+void tell_chain_files(const Subject& subject, const MergeNote& n, bool growing) {
+    qcow2::ChainOptions o;
+    o.allow = n.allow;
+    if (n.chain_files.empty()) return;
+    const qcow2::Chain chain = subject.open(o);
+    for (const std::string& file : n.chain_files)
+        build_chain_file(chain, file, chain.top().image() && chain.top().image()->log(), true,
+                         growing ? std::vector{n.old.front().path} : std::vector<std::string>());
+}
+
+// Tells whoever has the lowest layer that something is being added to it, or not any more.
+void tell_growing(const Subject& subject, const MergeNote& n, bool growing) {
+    if (!subject.device) {
+        if (growing) tell_chain_files(subject, n, true);
+        return;
+    }
+    const Live live = look_at(subject.name);
+    for (const dm::OpenLayer& l : live.layers)
+        if (l.inode == n.old.front().inode && (l.path == n.old.front().path || l.now == n.old.front().path)) {
+            dm::message(subject.name, fmt::format("{} {}", growing ? "growing" : "grown", l.id));
+            return;
+        }
+    throw failed("{}: has not the layer {}", escaped(subject.name), in_quotes(n.old.front().path));
+}
+
+// Whether it was not told to stop.
+bool add(MergeNote& n, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
+    const std::vector<std::string> paths = paths_of(n);
+    const qcow2::Chain upper = open_range({paths.begin() + 1, paths.end()});
+    chain::AddTo to;
+    to.path = n.unnamed();
+    to.top = paths.back();
+    to.chain.allow = n.allow;
+    for (const std::string& p : paths) to.chain.allow.push_back(fs::path(p).parent_path().string());
+    to.label = label_of(n, upper.top());
+    to.rate = options.rate;
+    to.stop = options.stop;
+    to.from = n.added;
+    to.goes_on = n.adding;
+    if (n.way == Way::reflink) {
+        reflink(paths.front(), n.merging());
+    } else {
+        n.adding = true;
+        write_note(n);
+        to.durable = [&](std::uint64_t at) {
+            n.added = at;
+            write_note(n);
+        };
+    }
+    const std::uint64_t all = size ? size->bytes : chain::measure_add(*open_range({paths.front()}).layers().front(), upper).bytes;
+    const bool done = chain::add(upper, to, [&](std::uint64_t bytes) {
+        if (options.progress) options.progress(bytes, all);
+    });
+    if (done && options.verify) chain::require_same(open_range(paths), to.path);
     sync_folder_of(to.path);
     return done;
 }
@@ -108,11 +182,14 @@ void wait_for_exchange(const std::string& device) {
     }
 }
 
+// In place the lowest layer stays.
+const KnownFile& lowest_that_goes(const MergeNote& n) { return n.old[n.way == Way::in_place]; }
+
 void exchange_in_device(const std::string& device, const MergeNote& n) {
     // One that whoever was cut off had begun.
     while (!is_over(dm::status(device).exchange)) std::this_thread::sleep_for(std::chrono::milliseconds(50));
     const Live live = look_at(device);
-    const dm::OpenLayer* first = find(live, n.old.front());
+    const dm::OpenLayer* first = find(live, lowest_that_goes(n));
     const dm::OpenLayer* last = find(live, n.old.back());
     if (!first && !last) return;
     if (!first || !last)
@@ -122,10 +199,10 @@ void exchange_in_device(const std::string& device, const MergeNote& n) {
     qcow2::ChainOptions o;
     o.depth = 1;
     o.allow = {fs::path(n.path).parent_path()};
-    build_chain_file(qcow2::Chain(n.merging(), o), n.merging_chain(), false, false);
+    build_chain_file(qcow2::Chain(n.unnamed(), o), n.merging_chain(), false, false);
     dm::message(device, fmt::format("replace {} {} {}", first->id, last->id, dm::message_word(n.merging_chain())));
     wait_for_exchange(device);
-    if (find(look_at(device), n.old.front()))
+    if (find(look_at(device), lowest_that_goes(n)))
         throw failed("{}: the exchange ended early, as the device was suspended or loaded anew: run the same command again",
                      escaped(device));
 }
@@ -148,7 +225,7 @@ void exchange(const Subject& subject, const MergeNote& n) {
     if (subject.device)
         exchange_in_device(subject.name, n);
     else if (!has_name(n))
-        rebuild_chain_files(subject, n, std::pair(n.path, n.merging()));
+        rebuild_chain_files(subject, n, std::pair(n.path, n.unnamed()));
 }
 
 // ---- The name ----
@@ -156,7 +233,7 @@ void exchange(const Subject& subject, const MergeNote& n) {
 // Until the chain file knows, the merged file has both.
 void take_name(const MergeNote& n, bool keep_old) {
     if (has_name(n)) return;
-    const std::string temporary = n.merging(), second = n.path + ".named";
+    const std::string temporary = n.unnamed(), second = n.path + ".named";
     if (keep_old) {
         const std::string old = n.path + ".old";
         if (::link(n.path.c_str(), old.c_str()) != 0 && errno != EEXIST)
@@ -181,12 +258,14 @@ void tell_name(const Subject& subject, const MergeNote& n) {
     } else {
         rebuild_chain_files(subject, n, std::nullopt);
     }
-    remove_file(n.merging());
+    KnownFile unnamed = n.merged;
+    unnamed.path = n.unnamed();
+    if (unnamed.is_there()) remove_file(unnamed.path);
     remove_file(n.merging_chain());
 }
 
 void remove_old(const MergeNote& n) {
-    for (std::size_t i = 0; i + 1 < n.old.size(); i++) {
+    for (std::size_t i = n.way == Way::in_place; i + 1 < n.old.size(); i++) {
         std::error_code none;
         if (n.old[i].is_there())
             remove_file(n.old[i].path);
@@ -198,10 +277,14 @@ void remove_old(const MergeNote& n) {
 }  // namespace
 
 void undo_exchange(const Subject& subject, const MergeNote& n) {
-    if (!subject.device && n.copied) rebuild_chain_files(subject, n, std::nullopt);
+    if (n.way == Way::in_place && subject.device)
+        tell_growing(subject, n, false);
+    else if (!subject.device && (n.copied || n.way == Way::in_place))
+        rebuild_chain_files(subject, n, std::nullopt);
 }
 
 bool is_landed(const Subject& subject, const MergeNote& n) {
+    if (n.way == Way::in_place) return n.adding;
     if (!n.copied) return false;
     KnownFile named = n.merged;
     named.path = n.path;
@@ -211,8 +294,10 @@ bool is_landed(const Subject& subject, const MergeNote& n) {
 
 bool run_merge(const Subject& subject, MergeNote& n, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
     if (!n.copied) {
-        if (!copy(n, size, options)) return false;
-        n.merged = known_file(n.merging());
+        if (n.way == Way::in_place) tell_growing(subject, n, true);
+        if (!(n.way == Way::new_file ? copy(n, size, options) : add(n, size, options))) return false;
+        if (n.way == Way::in_place) tell_growing(subject, n, false);
+        n.merged = known_file(n.unnamed());
         n.copied = true;
         write_note(n);
     }

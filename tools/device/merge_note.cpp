@@ -2,12 +2,14 @@
 // See merge_note.hpp.
 #include "device/merge_note.hpp"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "chain/output.hpp"
+#include "device/merge.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::device {
@@ -29,11 +31,11 @@ KnownFile known_file(const std::string& path) {
     return {path, i.inode, i.bytes, i.mtime_sec, i.mtime_nsec};
 }
 
-static void to_json(Json& j, const KnownFile& k) {
+void to_json(Json& j, const KnownFile& k) {
     j = {{"path", k.path}, {"inode", k.inode}, {"bytes", k.bytes}, {"mtime_sec", k.mtime_sec}, {"mtime_nsec", k.mtime_nsec}};
 }
 
-static void from_json(const Json& j, KnownFile& k) {
+void from_json(const Json& j, KnownFile& k) {
     j.at("path").get_to(k.path);
     j.at("inode").get_to(k.inode);
     j.at("bytes").get_to(k.bytes);
@@ -41,14 +43,38 @@ static void from_json(const Json& j, KnownFile& k) {
     j.at("mtime_nsec").get_to(k.mtime_nsec);
 }
 
-void write_note(const MergeNote& n) {
-    const Json j = {
-        {"path", n.path},   {"old", n.old},  {"copied", n.copied}, {"merged", n.merged}, {"chain_files", n.chain_files},
-        {"allow", n.allow}, {"then", n.then}};
-    const std::string text = j.dump(1) + "\n";
-    chain::Output out(n.file());
+const char* name_of(Way way) { return way == Way::in_place ? "in-place" : way == Way::reflink ? "reflink" : "new-file"; }
+
+static Way way_of(const std::string& name) {
+    for (const Way w : {Way::in_place, Way::reflink})
+        if (name == name_of(w)) return w;
+    return Way::new_file;
+}
+
+static void write_text(const std::string& file, const std::string& text) {
+    chain::Output out(file);
     out.write(text.data(), text.size(), 0);
     out.commit(true);
+}
+
+void write_note(const MergeNote& n) {
+    Json then = Json::array(), then_ways = Json::array();
+    for (const MergeNote::Next& next : n.then) {
+        then.push_back(next.old);
+        then_ways.push_back(name_of(next.way));
+    }
+    const Json j = {{"path", n.path},   {"old", n.old},       {"way", name_of(n.way)}, {"adding", n.adding},
+                    {"added", n.added}, {"copied", n.copied}, {"merged", n.merged},    {"chain_files", n.chain_files},
+                    {"allow", n.allow}, {"then", then},       {"then_ways", then_ways}};
+    const std::string text = j.dump(1) + "\n";
+    std::error_code none;
+    write_text(n.file(), text);
+    if (!n.pointer().empty() && !fs::exists(n.pointer(), none)) write_text(n.pointer(), text);
+}
+
+void remove_note(const MergeNote& n) {
+    if (!n.pointer().empty()) remove_file(n.pointer());
+    remove_file(n.file());
 }
 
 // Throws Json::exception for what is none. Those of older versions have less.
@@ -63,7 +89,12 @@ static MergeNote parse_note(const std::string& file) {
     j.at("merged").get_to(n.merged);
     n.chain_files = j.value("chain_files", n.chain_files);
     n.allow = j.value("allow", n.allow);
-    n.then = j.value("then", n.then);
+    n.way = way_of(j.value("way", ""));
+    n.adding = j.value("adding", false);
+    n.added = j.value("added", n.added);
+    const Json then = j.value("then", Json::array()), ways = j.value("then_ways", Json::array());
+    for (std::size_t i = 0; i < then.size(); i++)
+        n.then.push_back({then[i].get<std::vector<KnownFile>>(), way_of(i < ways.size() ? ways[i].get<std::string>() : "")});
     return n;
 }
 
@@ -83,6 +114,11 @@ std::optional<MergeNote> read_note(const std::string& path) {
         throw failed("{}: is not the note of a merge: look at it, and at the layers it lies beside, and remove it",
                      escaped(file));
     MergeNote n = parse_note(file);
+    // The one beside the lowest layer leads to the other one, which says how far it is.
+    if (n.way == Way::in_place && fs::path(n.old.front().path).filename() == fs::path(path).filename()) {
+        const std::string other = (fs::path(path).parent_path() / fs::path(n.path).filename()).string();
+        return fs::exists(other + MergeNote{}.file(), none) ? read_note(other) : std::nullopt;
+    }
     if (fs::path(n.path).filename() != fs::path(path).filename() ||
         !fs::equivalent(fs::path(n.path).parent_path(), fs::path(path).parent_path(), none))
         throw failed("{}: is the note of a merge of {}: it was copied or moved; remove it", escaped(file), in_quotes(n.path));
@@ -90,7 +126,7 @@ std::optional<MergeNote> read_note(const std::string& path) {
 }
 
 // The device's own names for its layers: in the midst of a merge the headers name others.
-static std::vector<std::string> layer_paths(const Subject& subject, const qcow2::ChainOptions& options) {
+std::vector<std::string> layer_paths(const Subject& subject, const qcow2::ChainOptions& options) {
     std::vector<std::string> out;
     if (subject.device) {
         for (const dm::OpenLayer& l : subject.device->layers)
@@ -107,7 +143,9 @@ std::vector<MergeNote> find_notes(const Subject& subject, const qcow2::ChainOpti
     std::vector<MergeNote> out;
     for (std::string path : layer_paths(subject, options)) {
         if (path.ends_with(merging)) path.resize(path.size() - merging.size());
-        if (auto note = read_note(path)) out.push_back(std::move(*note));
+        auto note = read_note(path);
+        const auto same = [&](const MergeNote& n) { return n.path == note->path; };
+        if (note && std::none_of(out.begin(), out.end(), same)) out.push_back(std::move(*note));
     }
     // Of two the upper one was first: it is all but done.
     return {std::make_move_iterator(out.rbegin()), std::make_move_iterator(out.rend())};

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,26 +24,50 @@ struct KnownFile {
     bool is_there() const;  // under its path
 };
 KnownFile known_file(const std::string& path);
+void to_json(nlohmann::json& j, const KnownFile& k);
+void from_json(const nlohmann::json& j, KnownFile& k);
+
+// How layers become one.
+enum class Way {
+    new_file,  // what is visible of them is copied into a file
+    reflink,   // the upper ones are added to a copy of the lowest that shares its blocks (xfs, btrfs)
+    in_place,  // the upper ones are added to the lowest itself
+};
+const char* name_of(Way way);  // "new-file"
 
 struct MergeNote {
     std::string path;            // of the merged file in the end
     std::vector<KnownFile> old;  // base first; the last one has that path
+    Way way = Way::new_file;
+    bool adding = false;      // in place: the lowest layer is not what it was
+    std::uint64_t added = 0;  // in place: what lies before this byte of the disk is added
     bool copied = false;
-    KnownFile merged{};                          // once it is copied
-    std::vector<std::string> chain_files{};      // of a chain at rest, that are rebuilt
-    std::vector<std::string> allow{};            // as in qcow2::ChainOptions, for that
-    std::vector<std::vector<KnownFile>> then{};  // what the same command merges after this, each as `old`
+    KnownFile merged{};                      // once it is copied
+    std::vector<std::string> chain_files{};  // of a chain at rest, that are rebuilt
+    std::vector<std::string> allow{};        // as in qcow2::ChainOptions, for that
+    struct Next {
+        std::vector<KnownFile> old;
+        Way way = Way::new_file;
+    };
+    std::vector<Next> then{};  // what the same command merges after this
 
     std::string file() const { return path + ".compact"; }
-    std::string merging() const { return path + ".merging"; }              // the merged file until it has its name
+    // In place: a second note, beside the lowest layer, which has another name until the end. It leads to the first one.
+    std::string pointer() const { return way == Way::in_place ? old.front().path + ".compact" : ""; }
+    // The merged file until it has its name.
+    std::string unnamed() const { return way == Way::in_place ? old.front().path : merging(); }
+    std::string merging() const { return path + ".merging"; }              // the file that is copied into, if there is one
     std::string merging_chain() const { return path + ".merging.chain"; }  // its index, for the target
 };
 
 void write_note(const MergeNote& note);  // durable when this returns
+void remove_note(const MergeNote& note);
 // Whether the file is the note of some merge.
 bool is_note(const std::string& file);
 // Of the layer at @path, if there is one. Throws failed() if it is no note.
 std::optional<MergeNote> read_note(const std::string& path);
+// Of the chain, base first; those that are files.
+std::vector<std::string> layer_paths(const Subject& subject, const qcow2::ChainOptions& options);
 // Those of merges of the chain that were cut off, the ones to go on with first.
 std::vector<MergeNote> find_notes(const Subject& subject, const qcow2::ChainOptions& options);
 

@@ -16,6 +16,7 @@ std::size_t find_snapshot(const qcow2::Chain& chain, const std::string& text) {
     if (is_active(*chain.layers()[layer]))
         throw failed("{}: is the active layer, which still changes, and no snapshot: name none for the state of now",
                      escaped(chain.layers()[layer]->file().path()));
+    chain::require_whole(chain::label_of(*chain.layers()[layer]), chain.layers()[layer]->file().path());
     return layer;
 }
 

@@ -9,6 +9,7 @@
 #include <ctime>
 #include <filesystem>
 
+#include "chain/points.hpp"
 #include "device/background.hpp"
 #include "device/merge.hpp"
 #include "device/merge_note.hpp"
@@ -39,6 +40,10 @@ RollbackPlan plan_rollback(const Subject& subject, const std::string& snapshot, 
     if (image.state == ChainImage::State::frozen)
         throw failed("{}: is not sealed yet: wait for that, or run 'dmchain seal {}'", escaped(image.path),
                      escaped(subject.name));
+    if (image.state == ChainImage::State::growing)
+        throw failed("{}: is being added to, by a merge that was cut off: finish that with 'dmchain compact {}'",
+                     escaped(image.path), escaped(subject.name));
+    chain::require_whole(image.label, image.path);
     if (image.raw) throw failed("{}: is a raw image: the layer above it stays", escaped(image.path));
     dm::require_unused(subject.name);
     RollbackPlan plan;

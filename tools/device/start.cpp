@@ -66,8 +66,10 @@ bool check_chain_file_place(const std::string& path, bool recovered) {
     return true;
 }
 
-void build_chain_file(const qcow2::Chain& chain, const std::string& path, bool active, bool replace) {
+void build_chain_file(const qcow2::Chain& chain, const std::string& path, bool active, bool replace,
+                      const std::vector<std::string>& growing) {
     chain::BuildOptions build;
+    build.growing = growing;
     build.active = active;
     build.replace = replace;
     std::optional<Progress> progress;

@@ -25,7 +25,9 @@ bool check_chain_file_place(const std::string& path, bool recovered = false);
 
 // Builds the chain file @path of the chain, on a terminal with progress; the caller has done check_chain_file_place().
 // @active: the layer on top, which must be in use, is the active one. Throws failed() if there is one now and not to @replace.
-void build_chain_file(const qcow2::Chain& chain, const std::string& path, bool active, bool replace);
+// @growing: paths of sealed layers that are changed from now on where no reader sees it, as the chain file is to say.
+void build_chain_file(const qcow2::Chain& chain, const std::string& path, bool active, bool replace,
+                      const std::vector<std::string>& growing = {});
 
 // The refusal of a disk of 0 bytes.
 Error empty_disk(const std::string& path);

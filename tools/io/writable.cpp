@@ -42,10 +42,12 @@ Writable Writable::create(const std::string& path) { return {opened(path, O_CREA
 
 Writable Writable::open(const std::string& path) { return {opened(path, 0, "open for writing"), path}; }
 
-Writable::Writable(int fd, std::string path) : fd_(fd), path_(std::move(path)) {
+Writable Writable::open_locked(const std::string& path) { return {opened(path, 0, "open for writing"), path, true}; }
+
+Writable::Writable(int fd, std::string path, bool locked) : fd_(fd), path_(std::move(path)) {
     struct stat st {};
     std::string why;
-    if (::flock(fd_, LOCK_EX | LOCK_NB) != 0)
+    if (!locked && ::flock(fd_, LOCK_EX | LOCK_NB) != 0)
         why = errno == EWOULDBLOCK ? "another dmchain works on it: wait until it is done"
                                    : fmt::format("cannot lock: {}", std::strerror(errno));
     else if (::fstat(fd_, &st) != 0)

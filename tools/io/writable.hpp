@@ -17,6 +17,8 @@ public:
     static Writable create(const std::string& path);
     // What is there already. Throws failed() also if another process of this tool writes it, or another program has it open.
     static Writable open(const std::string& path);
+    // The same, by who has it locked against other processes of this tool already (device/turn.hpp).
+    static Writable open_locked(const std::string& path);
     ~Writable();
     Writable(Writable&& o) noexcept
         : fd_(std::exchange(o.fd_, -1)), path_(std::move(o.path_)), device_(o.device_), bytes_(o.bytes_) {}
@@ -45,7 +47,7 @@ public:
     static std::function<void(Step, const void* data, std::uint64_t bytes, std::uint64_t offset)> watch;
 
 private:
-    Writable(int fd, std::string path);
+    Writable(int fd, std::string path, bool locked = false);
 
     int fd_;
     std::string path_;

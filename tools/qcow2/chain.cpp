@@ -40,7 +40,7 @@ public:
             policy_.add(image);
         }
         remember(*next);
-        if (options_.lock_top) lock(*next);
+        lock(*next);
         NamedFile name{.path = top, .format = Format::qcow2};
         while (next) {
             Format format = name.format ? *name.format : probe(*next, above);
@@ -124,6 +124,7 @@ private:
     }
 
     void lock(const File& file) {
+        if (!options_.locked.empty() && file.identity().same_file(identity_of(options_.locked))) return;
         const bool share = options_.force_share.value_or(false);
         const auto conflict = lock_image(file.fd(), share ? ImageUse::share : ImageUse::read);
         if (!conflict) return;

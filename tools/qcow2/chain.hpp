@@ -72,7 +72,7 @@ struct ChainOptions {
     // A file of the chain that another one stands in for, which holds the same as it and what is between: a merged one that has
     // not got its name yet.
     std::optional<std::pair<std::string, std::string>> instead{};
-    bool lock_top = true;  // false: the caller writes the top image, and has locked it
+    std::string locked{};  // path of an image that the caller writes, and has locked
 };
 
 class Chain {

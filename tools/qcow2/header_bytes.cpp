@@ -2,6 +2,8 @@
 // See header_bytes.hpp.
 #include "qcow2/header_bytes.hpp"
 
+#include <algorithm>
+
 #include <cstring>
 
 #include "io/crc32c.hpp"
@@ -99,11 +101,10 @@ std::vector<unsigned char> header_bytes(const Header& h, const std::string& name
     b.put32(96, h.refcount_order);
     b.put32(100, header_length);
     if (h.backing_format) b.extension(extension_backing_format, *h.backing_format);
-    std::string sealed = std::string(3, '\0') + static_cast<char>(h.sealed_unit_bits.value_or(0));
-    if (h.has_id_room) {
-        const LayerId id = h.sealed_id.value_or(LayerId{});
-        sealed.append(id.begin(), id.end());
-    }
+    const LayerId id = h.sealed_id.value_or(LayerId{});
+    std::string sealed(h.has_id_room ? 4 + id.size() : 4, '\0');
+    sealed[3] = static_cast<char>(h.sealed_unit_bits.value_or(0));
+    if (h.has_id_room) std::copy(id.begin(), id.end(), sealed.begin() + 4);
     b.extension(extension_sealed, sealed);
     b.extension(extension_feature_names, names());
     if (h.label_at) b.sector(extension_label, label_bytes(h.label));

@@ -26,8 +26,10 @@ struct Sector {
     std::uint16_t name_bytes;
     std::uint16_t note_bytes;
     std::int64_t time;
-    char text[label_sector - 24];  // the name, then the note
+    char text[label_sector - 25];  // the name, then the note
+    std::uint8_t flags;
 };
+constexpr std::uint8_t flag_pruned = 1;
 static_assert(sizeof(Sector) == label_sector);
 static_assert(max_label_name + max_label_note <= sizeof(Sector::text));
 
@@ -64,6 +66,7 @@ std::array<unsigned char, label_sector> label_bytes(const std::optional<Label>& 
     s.name_bytes = htobe16(static_cast<std::uint16_t>(label->name.size()));
     s.note_bytes = htobe16(static_cast<std::uint16_t>(label->note.size()));
     s.time = static_cast<std::int64_t>(htobe64(static_cast<std::uint64_t>(label->time)));
+    s.flags = label->pruned ? flag_pruned : 0;
     std::memcpy(s.text, label->name.data(), label->name.size());
     std::memcpy(s.text + label->name.size(), label->note.data(), label->note.size());
     s.crc = htobe32(crc_of(s));
@@ -79,7 +82,7 @@ std::optional<Label> parse_label(const unsigned char* sector) {
         note > max_label_note)
         return std::nullopt;
     Label out{static_cast<std::int64_t>(be64toh(static_cast<std::uint64_t>(s.time))), std::string(s.text, name),
-              std::string(s.text + name, note)};
+              std::string(s.text + name, note), (s.flags & flag_pruned) != 0};
     try {
         check_label(out);
     } catch (const Error&) {

@@ -16,6 +16,8 @@ struct Label {
     std::int64_t time = 0;  // seconds since 1970, UTC, when the layer was frozen
     std::string name{};     // "": none
     std::string note{};
+    // 'compact --prune' gave back what other snapshots do not need of it: it is a layer, and no snapshot any more.
+    bool pruned = false;
 };
 
 inline constexpr std::size_t label_sector = 512;  // bytes

@@ -149,7 +149,7 @@ private:
         if (fill_ && result_.partial) {
             ChainOptions how = options_.chain;
             how.in_use = true;
-            how.lock_top = false;
+            how.locked = path_;
             chain_.emplace(path_, how);
             reader_.emplace(*chain_);
         }

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Storing and restoring, with folders that are lost and copies that are damaged: what comes back is what was stored, or nothing.
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+
+#include "io/error.hpp"
+#include "replica/replicate.hpp"
+#include "replica/restore.hpp"
+#include "support/folder.hpp"
+#include "support/stream_maker.hpp"
+
+namespace dmchain::replica {
+namespace {
+
+namespace fs = std::filesystem;
+using test::StreamMaker;
+
+// Three folders, and streams stored in them.
+struct Stores {
+    test::Folder folder;
+    std::string all = "dir:" + folder.path() + "/a," + folder.path() + "/b," + folder.path() + "/c";
+
+    Stores() {
+        for (const char* name : {"a", "b", "c"}) fs::create_directory(folder / name);
+    }
+
+    Stored store(const std::string& name, const std::string& bytes, const Policy& policy = {}) {
+        guest::Candidates none;
+        const guest::Stream stream(File(folder.write("stream-" + name, bytes)));
+        const guest::PageMap map = guest::classify(stream, none);
+        std::vector<Folder> folders = open_folders(all);
+        for (Folder& f : folders) f.begin_writing();
+        const Plan plan = make_plan(stream, map, policy, std::nullopt);
+        std::uint64_t told = 0;
+        const Stored s =
+            replica::store(stream, map, plan, policy, name, std::nullopt, folders, [&](std::uint64_t n) { told += n; });
+        CHECK(told == plan.stored_bytes());
+        return s;
+    }
+    // The stream, or what was said.
+    std::string restore(const std::string& name, const std::string& from) const {
+        try {
+            const std::vector<Folder> folders = open_folders(from);
+            const Source source = find_manifest(folders, name);
+            std::string out;
+            replica::restore(
+                source.manifest, folders, {},
+                [&](const void* data, std::size_t n) { out.append(static_cast<const char*>(data), n); }, [](std::uint64_t) {});
+            return out;
+        } catch (const Error& e) {
+            return e.what();
+        }
+    }
+    std::string restore(const std::string& name) const { return restore(name, all); }
+    std::vector<std::string> pieces(const std::string& in) const {
+        std::vector<std::string> out;
+        for (const auto& e : fs::recursive_directory_iterator(folder / in + "/pieces"))
+            if (e.is_regular_file()) out.push_back(e.path().string());
+        return out;
+    }
+};
+
+void flip(const std::string& path) {
+    std::fstream f(path, std::ios::in | std::ios::out | std::ios::binary);
+    const char c = static_cast<char>(f.get() ^ 1);
+    f.seekp(0);
+    f.put(c);
+}
+
+// Two streams have the same memory and devices.
+bool same(const std::string& a, const std::string& b) {
+    test::Folder folder;
+    const guest::Stream s(File(folder.write("a", a))), t(File(folder.write("b", b)));
+    if (a.substr(0, s.head_bytes()) != b.substr(0, t.head_bytes()) || a.substr(s.tail_offset()) != b.substr(t.tail_offset()))
+        return false;
+    std::vector<unsigned char> x(guest::page_bytes), y(guest::page_bytes);
+    for (std::size_t i = 0; i < s.blocks().size(); i++)
+        for (std::uint64_t p = 0; p < s.blocks()[i].pages(); p++) {
+            const bool there = s.read_page(i, p, x.data());
+            if (t.read_page(i, p, y.data()) != there || x != y) return false;
+        }
+    return true;
+}
+
+const std::string small = StreamMaker::small().bytes;
+
+}  // namespace
+
+TEST_CASE("store: what was stored comes back, also from one folder of three") {
+    Stores s;
+    s.store("one", small);
+    CHECK(same(small, s.restore("one")));
+    for (const char* left : {"a", "b", "c"}) CHECK(same(small, s.restore("one", "dir:" + (s.folder / left))));
+    // Head and tail, five pages of memory, one of firmware.
+    CHECK(s.pieces("a").size() == 4);
+    CHECK(!fs::exists(s.folder / "a/incoming"));
+    CHECK(
+        s.restore("two") ==
+        fmt::format("{0}/a: has no snapshot 'two'; {0}/b: has no snapshot 'two'; {0}/c: has no snapshot 'two'", s.folder.path()));
+}
+
+TEST_CASE("store: damaged copies are not used, and without any other the snapshot is refused") {
+    Stores s;
+    s.store("one", small);
+    for (const auto& p : s.pieces("a")) flip(p);
+    for (const auto& p : s.pieces("b")) fs::resize_file(p, 1);
+    CHECK(same(small, s.restore("one")));
+    for (const auto& p : s.pieces("c")) {
+        flip(p);
+        const std::string said = s.restore("one");
+        CHECK(said.find("has no copy left that is not damaged: it has ") != std::string::npos);
+        flip(p);
+    }
+    CHECK(same(small, s.restore("one")));
+    const auto pieces = s.pieces("c");
+    fs::remove(pieces[0]);
+    CHECK(missing_pieces(*open_folders(s.all)[2].read_manifest("one"), open_folders("dir:" + (s.folder / "c")), false).size() ==
+          1);
+}
+
+TEST_CASE("store: a damaged manifest is left, another is taken") {
+    Stores s;
+    s.store("one", small);
+    flip(s.folder / "a/snapshots/one");
+    CHECK(same(small, s.restore("one")));
+    CHECK(find_manifest(open_folders(s.all), "one").problems.size() == 1);
+    flip(s.folder / "b/snapshots/one");
+    fs::remove(s.folder / "c/snapshots/one");
+    CHECK(s.restore("one").find("/c: has no snapshot 'one'") != std::string::npos);
+    // Two different ones.
+    Stores t;
+    t.store("one", StreamMaker::small().bytes);
+    fs::copy_file(s.folder / "stream-one", s.folder / "other");
+    flip(s.folder / "a/snapshots/one");
+    flip(s.folder / "b/snapshots/one");
+    CHECK(s.restore("one", "dir:" + (s.folder / "a") + "," + (t.folder / "a"))
+              .find("is another one than that of the folder before") != std::string::npos);
+}
+
+TEST_CASE("store: the same content is stored once") {
+    Stores s;
+    const Stored first = s.store("one", small);
+    CHECK(first.reused_bytes == 0);
+    std::string bytes = small;
+    bytes.replace(bytes.find(std::string(100, 'b')), 1, "B");  // of the firmware
+    const Stored second = s.store("two", bytes);
+    CHECK(s.pieces("a").size() == 5);
+    CHECK(second.reused_bytes > 3 * 3 * guest::page_bytes);
+    CHECK(same(small, s.restore("one")));
+    CHECK(same(bytes, s.restore("two")));
+    // A damaged copy is not taken for the content.
+    for (const auto& p : s.pieces("b")) flip(p);
+    CHECK(s.store("three", small).reused_bytes < second.reused_bytes + 3 * guest::page_bytes);
+    CHECK(same(small, s.restore("three", "dir:" + (s.folder / "b"))));
+}
+
+TEST_CASE("store: folders that are not stores, not empty, the same, or in use are refused") {
+    Stores s;
+    const auto said = [](const std::string& store) {
+        try {
+            for (Folder& f : open_folders(store)) f.begin_writing();
+        } catch (const Error& e) {
+            return std::string(e.what());
+        }
+        return std::string("opened");
+    };
+    const std::string a = s.folder / "a";
+    CHECK(said(a) == "'" + a + "': is no store: expected dir:FOLDER[,FOLDER...]");
+    CHECK(said("dir:") == "'dir:': has a folder without a name");
+    CHECK(said("dir:" + a + ",") == "'dir:" + a + ",': has a folder without a name");
+    CHECK(said("dir:" + a + "," + a + "/.") == a + "/: is the same folder as " + a + ": name folders on different disks");
+    CHECK(said("dir:" + a + "/none") == a + "/none: cannot open the folder: No such file or directory");
+    s.folder.write("b/file", "mine");
+    CHECK(said("dir:" + (s.folder / "b")) ==
+          (s.folder / "b") + ": is no store of dmchain, and not empty: name a store, or an empty folder");
+    std::vector<Folder> held = open_folders("dir:" + a);
+    held[0].begin_writing();
+    CHECK(said("dir:" + a) == a + ": another dmchain works on it: wait until it is done");
+    CHECK_THROWS_AS(open_folders("dir:" + (s.folder / "c"))[0].require_store(), Error);
+}
+
+TEST_CASE("store: what a run that was broken off left is taken away, and harms nothing") {
+    Stores s;
+    s.store("one", small);
+    fs::create_directory(s.folder / "a/incoming");
+    s.folder.write("a/incoming/" + std::string(64, '0'), "half");
+    CHECK(same(small, s.restore("one")));
+    s.store("two", small);
+    CHECK(!fs::exists(s.folder / "a/incoming"));
+}
+
+TEST_CASE("store: names of snapshots") {
+    for (const char* name : {"one", "2026-11-26T10:00:00Z", "a.b_c-d"}) CHECK(is_name(name));
+    for (const char* name : {"", ".", "..", ".hidden", "a/b", "a b", "a\n"}) CHECK_FALSE(is_name(name));
+    CHECK_FALSE(is_name(std::string(101, 'a')));
+}
+
+}  // namespace dmchain::replica

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// See add.hpp.
+#include "chain/add.hpp"
+
+#include <sys/stat.h>
+
+#include <bit>
+
+#include "chain/copier.hpp"
+#include "chain/point_id.hpp"
+#include "chain/walk.hpp"
+#include "io/text.hpp"
+#include "qcow2/adder.hpp"
+#include "qcow2/refcounts.hpp"
+
+namespace dmchain::chain {
+
+namespace {
+
+constexpr std::uint64_t cluster_bytes = std::uint64_t{1} << index_cluster_bits;
+constexpr std::uint64_t durable_bytes = 256u << 20;  // of data, after which one that is cut off can go on
+
+// The zeroes of a cluster: calls @use(guest, bytes).
+template <typename Use>
+void each_zero(const Walk& walk, const Cluster& c, const Use& use) {
+    const std::uint64_t unit = std::uint64_t{1} << walk.unit_bits();
+    for (std::uint32_t i = 0, n; i < cluster_bytes / unit; i += n) {
+        n = 1;
+        if (!(c.zero >> i & 1)) continue;
+        while (i + n < cluster_bytes / unit && c.zero >> (i + n) & 1) n++;
+        use((c.number << index_cluster_bits) + i * unit, n * unit);
+    }
+}
+
+// Which clusters of the index the layer has in a place of its own; asked in the order of the disk.
+class Owned {
+public:
+    explicit Owned(const qcow2::Layer& layer) : layer_(layer) {}
+
+    bool has(std::uint64_t number) {
+        if (number / Window::cells != window_) load(number / Window::cells);
+        return bytes_[number % Window::cells] == cluster_bytes;
+    }
+
+private:
+    void load(std::uint64_t window) {
+        window_ = window;
+        bytes_.assign(Window::cells, 0);
+        const std::uint64_t begin = (window * Window::cells) << index_cluster_bits;
+        const std::uint64_t end = std::min(begin + (std::uint64_t{Window::cells} << index_cluster_bits), layer_.virtual_size());
+        if (begin >= end) return;
+        layer_.map(begin, end, scratch_, [&](const qcow2::Extent& x) {
+            if (x.kind != qcow2::Kind::data) return;
+            for (std::uint64_t at = x.guest, n; at < x.guest + x.bytes; at += n) {
+                n = std::min(x.guest + x.bytes - at, cluster_bytes - at % cluster_bytes);
+                bytes_[(at - begin) >> index_cluster_bits] += n;
+            }
+        });
+    }
+
+    const qcow2::Layer& layer_;
+    qcow2::Scratch scratch_;
+    std::uint64_t window_ = ~std::uint64_t{0};
+    std::vector<std::uint64_t> bytes_;
+};
+
+// Where the pieces go: a raw image has its own place for each.
+class Raw {
+public:
+    Raw(Writable& to, qcow2::Adder::Source source) : to_(to), source_(std::move(source)) {}
+
+    void prepare(std::uint64_t size, std::uint32_t) {
+        if (size > to_.size()) to_.resize(size);
+    }
+    void add(const qcow2::Adder::Piece& p) { p.zero ? to_.make_zero(p.guest, p.bytes) : source_.copy(p, p.guest); }
+    void flush() {
+        source_.flush();
+        to_.sync();
+    }
+    void recount() {}
+    void finish(const std::optional<qcow2::Label>&, const qcow2::LayerId&) { flush(); }
+
+private:
+    Writable& to_;
+    qcow2::Adder::Source source_;
+};
+
+template <typename Into>
+bool add_all(const qcow2::Chain& upper, const AddTo& to, Into& into) {
+    Walk walk(upper, false);
+    if (to.goes_on) into.recount();
+    into.prepare(upper.virtual_size(), 1u << walk.unit_bits());
+    std::uint64_t waiting = 0;
+    bool stopped = false;
+    walk.all([&](const Cluster& c, const auto& entry) {
+        const std::uint64_t begin = c.number << index_cluster_bits;
+        stopped = stopped || (to.stop && to.stop());
+        if (stopped || begin < to.from) return;
+        if (waiting >= durable_bytes) {
+            into.flush();
+            if (to.durable) to.durable(begin);
+            waiting = 0;
+        }
+        // Data and zeroes in the order of the disk.
+        std::vector<qcow2::Adder::Piece> pieces;
+        walk.each_data(c, entry, [&](const Walk::Data& d) {
+            pieces.push_back({d.guest, d.bytes, false, d.assembled, d.layer, d.from});
+        });
+        each_zero(walk, c, [&](std::uint64_t guest, std::uint64_t bytes) { pieces.push_back({guest, bytes, true}); });
+        std::sort(pieces.begin(), pieces.end(), [](const auto& a, const auto& b) { return a.guest < b.guest; });
+        for (qcow2::Adder::Piece& p : pieces) {
+            // The last unit of the disk may run past its end.
+            p.bytes = std::min(p.bytes, upper.virtual_size() - p.guest);
+            waiting += p.bytes;
+            into.add(p);
+        }
+    });
+    if (stopped)
+        into.flush();
+    else
+        into.finish(to.label, point_id(upper.top()));
+    return !stopped;
+}
+
+}  // namespace
+
+std::optional<std::string> cannot_add_to(const qcow2::Layer& lower, const qcow2::Chain& upper) {
+    const Walk walk(upper, false);
+    if (lower.image()) return qcow2::cannot_add(*lower.image(), upper.virtual_size(), 1u << walk.unit_bits());
+    if (lower.raw_begin() || lower.virtual_size() < lower.file().size()) return "is a part of a file";
+    return std::nullopt;
+}
+
+MergeSize measure_add(const qcow2::Layer& lower, const qcow2::Chain& upper) {
+    MergeSize out;
+    Walk walk(upper, false);
+    Owned owned(lower);
+    const std::uint64_t cluster = std::max(cluster_bytes, std::uint64_t{1} << lower.cluster_bits());
+    std::uint64_t fresh = 0, last = ~std::uint64_t{0};
+    walk.all([&](const Cluster& c, const auto&) {
+        out.clusters++;
+        const std::uint64_t data = static_cast<std::uint64_t>(std::popcount(c.data)) << walk.unit_bits();
+        // What is stored anew is stored whole.
+        const bool anew = lower.image() && !owned.has(c.number) && c.data;
+        out.bytes += anew ? cluster_bytes : data;
+        const std::uint64_t number = (c.number << index_cluster_bits) / cluster;
+        if (anew && std::exchange(last, number) != number) fresh++;
+    });
+    if (lower.image()) {
+        // Entries and refcounts; tables that are new; some clusters for what is rounded up.
+        out.space = fresh * (cluster + 16 + 2) + (upper.virtual_size() / lower.image()->header().l2_span() + 16) * cluster;
+        out.space = std::min(out.space, 2 * fresh * cluster + 16 * cluster);
+    } else {
+        // Holes that are filled.
+        struct stat st {};
+        const std::uint64_t has = ::fstat(lower.file().fd(), &st) == 0 ? static_cast<std::uint64_t>(st.st_blocks) * 512 : 0;
+        out.space = std::min(out.bytes, std::max(upper.virtual_size(), has) - has);
+    }
+    return out;
+}
+
+bool add(const qcow2::Chain& upper, const AddTo& to, const std::function<void(std::uint64_t)>& progress) {
+    Writable file = Writable::open(to.path);
+    qcow2::ChainOptions o = to.chain;
+    o.locked = to.path;
+    const qcow2::Chain all(to.top, o);
+    Copier::How how;
+    how.readers = readers_of(all, all.layers().size() - 1);
+    how.rate = to.rate;
+    Copier copier(upper, file, how, progress);
+    const qcow2::Adder::Source source{[&](const qcow2::Adder::Piece& p, std::uint64_t at) {
+                                          p.assembled ? copier.read(p.guest, at, p.bytes)
+                                                      : copier.data(p.layer, p.from, p.guest, at, p.bytes);
+                                      },
+                                      [&] { copier.flush(); }};
+    if (to.raw) {
+        Raw raw(file, source);
+        return add_all(upper, to, raw);
+    }
+    qcow2::Adder adder(file, source);
+    return add_all(upper, to, adder);
+}
+
+}  // namespace dmchain::chain

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// See move.hpp. In order, each step durable before the next: the note, the copy, its name, the exchange in the target, the header of the
+// layer above, the old file. At any moment both files are there that somebody may look for.
+#include "device/move.hpp"
+
+#include <fcntl.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "chain/output.hpp"
+#include "chain/owner.hpp"
+#include "device/merge.hpp"
+#include "device/shared.hpp"
+#include "device/start.hpp"
+#include "io/copy_file.hpp"
+#include "io/lasting.hpp"
+#include "io/qemu_lock.hpp"
+#include "io/text.hpp"
+#include "io/writable.hpp"
+#include "qcow2/backing.hpp"
+#include "qcow2/header_bytes.hpp"
+
+namespace dmchain::device {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+namespace {
+
+void write_move(const MovePlan& p) {
+    const Json j = {{"from", p.from},     {"to", p.to},       {"above", p.above},
+                    {"copied", p.copied}, {"copy", p.copy},   {"backing_name", p.backing_name},
+                    {"bytes", p.bytes},   {"allow", p.allow}, {"chain_files", p.chain_files}};
+    const std::string text = j.dump(1) + "\n";
+    chain::Output out(p.note());
+    out.write(text.data(), text.size(), 0);
+    out.commit(true);
+}
+
+// Of the layer that was to go to @to. Throws failed() if there is something else.
+std::optional<MovePlan> read_move(const std::string& to) {
+    MovePlan p;
+    p.to = to;
+    std::error_code none;
+    if (!fs::is_regular_file(p.note(), none)) return std::nullopt;
+    try {
+        std::ifstream in(p.note());
+        const Json j = Json::parse(std::string((std::istreambuf_iterator<char>(in)), {}));
+        j.at("from").get_to(p.from);
+        j.at("above").get_to(p.above);
+        j.at("copied").get_to(p.copied);
+        j.at("copy").get_to(p.copy);
+        j.at("backing_name").get_to(p.backing_name);
+        j.at("bytes").get_to(p.bytes);
+        j.at("allow").get_to(p.allow);
+        j.at("chain_files").get_to(p.chain_files);
+        const auto named = j.at("to").get<std::string>();
+        if (named != to)
+            throw failed("{}: is the note of a move to {}: it was copied or moved; remove it", escaped(p.note()),
+                         in_quotes(named));
+    } catch (const Json::exception&) {
+        throw failed("{}: is not the note of a move: look at it, and remove it", escaped(p.note()));
+    }
+    return p;
+}
+
+std::string absolute_target(const std::string& to, const std::string& from) {
+    fs::path path = fs::absolute(to).lexically_normal();
+    std::error_code none;
+    if (fs::is_directory(path, none)) path /= fs::path(from).filename();
+    if (!path.has_filename()) path = path.parent_path();
+    return path.string();
+}
+
+// Why layer @i cannot be moved, or changed for that; "": it can.
+std::string why_not(const ChainImage& i, const Shared& shared, std::size_t number) {
+    using State = ChainImage::State;
+    if (i.state == State::growing) return "is being added to, by a merge that was cut off: finish that with 'dmchain compact'";
+    if (i.state == State::active) return "is the active layer";
+    if (i.state == State::frozen) return "is frozen, and not sealed yet: wait for that, or run 'dmchain seal'";
+    if (i.identity.block_device) return "is a block device: only layers that are files are moved";
+    if (i.has_data_file) return "has an external data file: such layers stay where they are";
+    if (i.is_part) return "is a part of a file: such layers stay where they are";
+    std::error_code none;
+    if (fs::is_symlink(fs::symlink_status(i.path, none))) return "is a symbolic link: only files under their own names are moved";
+    if (shared.why(number)) return *shared.why(number);
+    return "";
+}
+
+void require_room(const MovePlan& p) {
+    struct statvfs st {};
+    const std::string folder = fs::path(p.to).parent_path().string();
+    if (::statvfs(folder.c_str(), &st) != 0)
+        throw failed("{}: cannot look at its free space: {}", escaped(folder), std::strerror(errno));
+    const std::uint64_t room = std::uint64_t{st.f_bavail} * st.f_frsize;
+    if (room < p.bytes)
+        throw failed("{}: {} are free, the layer takes {}: make room", escaped(folder), human_size(room), human_size(p.bytes));
+}
+
+std::string name_for_above(const MovePlan& p) {
+    const qcow2::Header h = qcow2::read_header(File(p.above));
+    const bool relative = !h.backing_name.value_or("").starts_with('/');
+    return qcow2::backing_name(lasting_name(p.above), lasting_name(p.to), relative);
+}
+
+const dm::OpenLayer* find(const Live& live, const KnownFile& k) {
+    for (const dm::OpenLayer& l : live.layers)
+        if (!l.device && l.inode == k.inode && (l.path == k.path || l.now == k.path)) return &l;
+    return nullptr;
+}
+
+// ---- Steps ----
+
+void make_copy(MovePlan& p, const MoveOptions& o) {
+    if (!p.from.is_there()) throw failed("{}: is not the file that it was when the move began", escaped(p.from.path));
+    remove_file(p.moving());
+    copy_file(p.from.path, p.moving(), o.rate, nullptr, [&](std::uint64_t at) {
+        if (o.progress) o.progress(at, p.from.bytes);
+    });
+    if (!p.backing_name.empty()) {
+        Writable to = Writable::open(p.moving());
+        qcow2::set_backing_name(to, p.backing_name);
+    }
+    p.copy = known_file(p.moving());
+    p.copy.path = p.to;
+    write_move(p);
+    if (::renameat2(AT_FDCWD, p.moving().c_str(), AT_FDCWD, p.to.c_str(), RENAME_NOREPLACE) != 0)
+        throw failed("{}: cannot get the name {}: {}", escaped(p.moving()), in_quotes(p.to), std::strerror(errno));
+    sync_folder_of(p.to);
+}
+
+void require_copy(const MovePlan& p) {
+    if (!p.copy.is_there())
+        throw failed("{}: is not the copy that was made: the layer is still at {}", escaped(p.to), in_quotes(p.from.path));
+}
+
+void exchange_in_device(const std::string& device, const MovePlan& p) {
+    const Live live = look_at(device);
+    if (find(live, p.copy)) return;
+    const dm::OpenLayer* l = find(live, p.from);
+    if (!l) throw failed("{}: has neither the layer {} nor its copy", escaped(device), in_quotes(p.from.path));
+    dm::message(device, fmt::format("copied {} {}", l->id, dm::message_word(p.to)));
+}
+
+void rebuild(const Subject& subject, const MovePlan& p, const std::vector<std::string>& growing) {
+    if (p.chain_files.empty()) return;
+    qcow2::ChainOptions o;
+    o.allow = p.allow;
+    const qcow2::Chain chain = subject.open(o);
+    for (const std::string& file : p.chain_files)
+        build_chain_file(chain, file, chain.top().image() && chain.top().image()->log(), true, growing);
+}
+
+void tell_above(const Subject& subject, const MovePlan& p, bool growing) {
+    if (!subject.device) return rebuild(subject, p, growing ? std::vector{p.above} : std::vector<std::string>());
+    const Live live = look_at(subject.name);
+    const Identity who = identity_of(p.above);
+    for (const dm::OpenLayer& l : live.layers)
+        if (l.is(who)) return dm::message(subject.name, fmt::format("{} {}", growing ? "growing" : "grown", l.id));
+    throw failed("{}: has not the layer {}", escaped(subject.name), in_quotes(p.above));
+}
+
+void name_in_header(const Subject& subject, const MovePlan& p) {
+    const std::string name = name_for_above(p);
+    if (qcow2::read_header(File(p.above)).backing_name != name) {
+        tell_above(subject, p, true);
+        // The turn of a chain at rest is a lock of the image on top.
+        const bool locked = !subject.device && fs::equivalent(p.above, subject.top);
+        Writable above = locked ? Writable::open_locked(p.above) : Writable::open(p.above);
+        qcow2::set_backing_name(above, name);
+    }
+    tell_above(subject, p, false);
+}
+
+}  // namespace
+
+std::optional<MovePlan> find_move(const Subject& subject, const std::string& to, const qcow2::ChainOptions& options) {
+    std::error_code none;
+    if (!fs::is_directory(to, none)) return read_move(absolute_target(to, ""));
+    const std::vector<std::string> paths = layer_paths(subject, options);
+    const auto has = [&](const std::string& path) { return std::find(paths.begin(), paths.end(), path) != paths.end(); };
+    std::optional<MovePlan> found;
+    for (const auto& entry : fs::directory_iterator(to)) {
+        const std::string file = entry.path().string();
+        if (!file.ends_with(note_ending)) continue;
+        auto p = read_move(fs::absolute(file.substr(0, file.size() - note_ending.size())).lexically_normal().string());
+        if (!p || (!has(p->above) && !has(p->from.path))) continue;
+        if (found) throw failed("{}: two moves to it were cut off: name the file, not the folder", escaped(to));
+        found = std::move(p);
+    }
+    return found;
+}
+
+MovePlan plan_move(const Subject& subject, const std::string& layer, const std::string& to,
+                   const std::vector<std::string>& registry, const qcow2::ChainOptions& options) {
+    if (subject.device && !subject.device->active())
+        throw failed("{}: the device can only be read: its layers cannot be exchanged", escaped(subject.name));
+    if (!find_notes(subject, options).empty())
+        throw failed("{}: a merge was cut off: finish it with 'dmchain compact {}' first", escaped(subject.name),
+                     escaped(subject.name));
+    const std::vector<ChainImage> images = images_of(subject, options);
+    const std::size_t number = find_image(images, layer);
+    const ChainImage& image = images[number];
+    if (!subject.device && images.back().state != ChainImage::State::sealed) chain::require_ours(images.back().path, false);
+    if (number + 1 == images.size())
+        throw failed("{}: is the image on top of the chain: rename it, and tell its chain file with 'dmchain index'",
+                     escaped(image.path));
+    const Shared shared(subject, images, registry);
+    MovePlan p;
+    for (const std::size_t i : {number, number + 1}) {
+        std::string why = why_not(images[i], shared, i);
+        if (i > number && images[i].state == ChainImage::State::active)
+            why = "is the active layer, whose header cannot be changed now: take a snapshot first";
+        if (!why.empty() && i > number) why = fmt::format("is named by {}, which {}", in_quotes(images[i].path), why);
+        if (!why.empty()) throw failed("{}: {}", escaped(image.path), why);
+    }
+    p.from = known_file(image.path);
+    p.to = absolute_target(to, image.path);
+    p.above = images[number + 1].path;
+    p.bytes = image.file_used;
+    p.allow = options.allow;
+    p.allow.push_back(fs::path(p.to).parent_path().string());
+    p.allow.push_back(fs::path(p.from.path).parent_path().string());
+    if (!subject.device) p.chain_files = shared.own_chain_files();
+    std::error_code none;
+    for (const std::string& path : {p.to, p.moving(), p.note()})
+        if (fs::exists(fs::symlink_status(path, none))) throw failed("{}: exists: name a file that is not there", escaped(path));
+    if (!fs::is_directory(fs::path(p.to).parent_path(), none))
+        throw failed("{}: there is no such folder", escaped(fs::path(p.to).parent_path().string()));
+    for (const std::string& path : {p.from.path, p.above}) {
+        const File file(path);
+        if (const auto user = find_user(file.fd())) throw failed("{}: {}: stop that first", escaped(path), *user);
+    }
+    qcow2::check_backing_name(p.above, name_for_above(p));
+    // What its header says from its folder it has to say from the other one.
+    if (number > 0 && fs::path(p.to).parent_path() != fs::path(p.from.path).parent_path() &&
+        !qcow2::read_header(File(image.path)).backing_name.value_or("/").starts_with('/')) {
+        p.backing_name = lasting_name(images[number - 1].path);
+        qcow2::check_backing_name(image.path, p.backing_name);
+    }
+    require_room(p);
+    return p;
+}
+
+void move_layer(const Subject& subject, MovePlan p, const MoveOptions& options) {
+    std::error_code none;
+    if (!p.copied) {
+        write_move(p);
+        // It may have its name already, which was not written down any more.
+        if (!fs::exists(p.to, none)) make_copy(p, options);
+        require_copy(p);
+        p.copied = true;
+        write_move(p);
+    }
+    require_copy(p);
+    if (subject.device) exchange_in_device(subject.name, p);
+    name_in_header(subject, p);
+    if (p.from.is_there()) remove_file(p.from.path);
+    remove_file(p.note());
+}
+
+void abort_move(const MovePlan& p) {
+    if (p.copied)
+        throw failed("{}: the copy may be a layer of the chain already: run the same command without --abort to go on",
+                     escaped(p.to));
+    remove_file(p.moving());
+    if (p.copy.is_there()) remove_file(p.to);
+    remove_file(p.note());
+}
+
+}  // namespace dmchain::device

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// SHA-256: what stored pieces are named by, and checked with. Guests choose what is in their memory, so that it must not be
+// possible to make two pieces with one name.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string>
+
+namespace dmchain::replica {
+
+using Digest = std::array<unsigned char, 32>;
+
+Digest digest_of(const void* data, std::size_t bytes);
+// 64 hexadecimal digits.
+std::string text_of(const Digest& digest);
+
+}  // namespace dmchain::replica

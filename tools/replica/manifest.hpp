@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What a stored snapshot consists of: docs/format.md, "Stored snapshots".
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "guest/classify.hpp"
+#include "replica/digest.hpp"
+
+namespace dmchain::replica {
+
+inline constexpr std::uint32_t most_piece = 1u << 20;  // bytes
+inline constexpr std::size_t most_folders = 64;
+
+// Bytes that are stored, and found, as one.
+struct Piece {
+    static constexpr std::uint64_t no_disk = ~std::uint64_t{0};
+
+    Digest digest{};
+    std::uint64_t folders = 0;     // a bit for each that got a copy
+    std::uint64_t disk = no_disk;  // byte of the disk where the same is
+    std::uint32_t bytes = 0;       // 1 to most_piece
+};
+
+// Pages that follow each other, with one source; or bytes before or after the pages.
+struct Run {
+    enum class Kind : std::uint8_t { zero = 0, unused = 1, piece = 2, head = 3, tail = 4 };
+
+    Kind kind = Kind::zero;
+    guest::Class class_of = guest::Class::unknown;
+    std::uint32_t block = 0;
+    std::uint64_t page = 0;   // of the block, the first one
+    std::uint64_t pages = 0;  // 0 for head and tail
+    std::uint32_t piece = 0;
+    std::uint32_t at = 0;  // page of the piece
+};
+
+struct Disk {
+    std::string snapshot;  // path of the layer that is the snapshot
+    std::string id;        // of the snapshot
+};
+
+struct Manifest {
+    std::string name;
+    std::uint64_t created = 0;  // seconds since 1970
+    std::string machine, kernel;
+    std::uint32_t ram_section = 0;
+    struct Block {
+        std::string name;
+        std::uint64_t bytes = 0;
+    };
+    std::vector<Block> blocks;
+    std::vector<std::string> folders;  // paths when it was stored
+    std::optional<Disk> disk;
+    std::vector<Piece> pieces;
+    std::vector<Run> runs;  // head, then blocks and pages ascending, then tail
+
+    std::vector<unsigned char> pack() const;
+    // @from: what messages call it. Throws damaged() for anything that pack() would not have made, failed() for another version.
+    static Manifest unpack(const std::vector<unsigned char>& bytes, const std::string& from);
+};
+
+}  // namespace dmchain::replica

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// See replicate.hpp. A piece has pages of one stretch of memory of 1 MiB that have as many copies: what has not changed since
+// another snapshot makes the same pieces again, and is not stored again.
+#include "replica/replicate.hpp"
+
+#include <algorithm>
+#include <ctime>
+#include <set>
+
+#include "io/error.hpp"
+#include "io/text.hpp"
+
+namespace dmchain::replica {
+
+namespace {
+
+using guest::page_bytes;
+
+constexpr std::uint64_t piece_pages = most_piece / page_bytes;
+
+class Storing {
+public:
+    Storing(const guest::Stream& stream, std::vector<Folder>& folders, const std::function<void(std::uint64_t)>& progress)
+        : stream_(stream), folders_(folders), progress_(progress) {}
+
+    // Returns the number of the piece.
+    std::uint32_t keep(const std::vector<unsigned char>& data, unsigned copies, std::uint64_t disk = Piece::no_disk) {
+        Piece p;
+        p.digest = digest_of(data.data(), data.size());
+        p.bytes = static_cast<std::uint32_t>(data.size());
+        p.disk = disk;
+        // Copies are spread over the folders by what the piece is, so that the same one is looked for where it was put before.
+        const std::size_t first = p.digest[0] % folders_.size();
+        for (unsigned i = 0; i < copies; i++) {
+            const std::size_t f = (first + i) % folders_.size();
+            (folders_[f].put(p, data.data()) ? stored_.written_bytes : stored_.reused_bytes) += p.bytes;
+            p.folders |= std::uint64_t{1} << f;
+            progress_(p.bytes);
+        }
+        manifest_.pieces.push_back(p);
+        return static_cast<std::uint32_t>(manifest_.pieces.size() - 1);
+    }
+
+    void bytes(Run::Kind kind, std::uint64_t from, std::uint64_t to, unsigned copies) {
+        std::vector<unsigned char> data;
+        for (; from < to; from += data.size()) {
+            data.resize(std::min<std::uint64_t>(to - from, most_piece));
+            stream_.file().read(data.data(), data.size(), from);
+            Run r;
+            r.kind = kind;
+            r.piece = keep(data, copies);
+            manifest_.runs.push_back(r);
+        }
+    }
+
+    // The pages of the disk, as pieces that follow each other there. Their runs are added with those of the other pages.
+    void disk(const std::vector<Backed>& backed, unsigned copies) {
+        std::vector<unsigned char> data;
+        for (std::size_t i = 0; i < backed.size();) {
+            data.clear();
+            std::size_t end = i;
+            const auto number = static_cast<std::uint32_t>(manifest_.pieces.size());
+            for (; end < backed.size(); end++) {
+                const std::uint64_t at = backed[end].disk - backed[i].disk;
+                if (at > data.size() || at >= most_piece) break;
+                // Several pages may be the same block.
+                if (at == data.size()) {
+                    data.resize(data.size() + page_bytes);
+                    stream_.read_page(backed[end].block, backed[end].page, &data[at]);
+                }
+                on_disk_.push_back({backed[end].block, backed[end].page, number, static_cast<std::uint32_t>(at / page_bytes)});
+            }
+            keep(data, copies, backed[i].disk);
+            i = end;
+        }
+        std::sort(on_disk_.begin(), on_disk_.end(),
+                  [](const OnDisk& a, const OnDisk& b) { return std::pair(a.block, a.page) < std::pair(b.block, b.page); });
+    }
+
+    void block(std::uint32_t b, const std::vector<std::uint8_t>& plan, const std::vector<guest::Class>& classes) {
+        for (std::uint64_t first = 0; first < plan.size(); first += piece_pages) {
+            const std::uint64_t end = std::min<std::uint64_t>(plan.size(), first + piece_pages);
+            std::array<std::uint32_t, Policy::most + 1> piece{}, next{};
+            for (unsigned copies = 1; copies <= Policy::most; copies++) {
+                std::vector<unsigned char> data;
+                for (std::uint64_t p = first; p < end; p++) {
+                    if (plan[p] != copies) continue;
+                    data.resize(data.size() + page_bytes);
+                    stream_.read_page(b, p, &data[data.size() - page_bytes]);
+                }
+                if (!data.empty()) piece[copies] = keep(data, copies);
+            }
+            for (std::uint64_t p = first; p < end; p++) {
+                Run r;
+                r.block = b;
+                r.page = p;
+                r.pages = 1;
+                r.class_of = classes[p];
+                if (plan[p] == Plan::none) {
+                    if (stream_.blocks()[b].where[p] == guest::RamBlock::absent) continue;
+                    r.kind = Run::Kind::unused;
+                } else if (plan[p] == Plan::on_disk) {
+                    const OnDisk& d = on_disk_[next_on_disk_++];
+                    r.kind = Run::Kind::piece;
+                    r.piece = d.piece;
+                    r.at = d.at;
+                } else if (plan[p] != Plan::zero) {
+                    r.kind = Run::Kind::piece;
+                    r.piece = piece[plan[p]];
+                    r.at = next[plan[p]]++;
+                }
+                add(r);
+            }
+        }
+    }
+
+    Manifest& manifest() { return manifest_; }
+    Stored& stored() { return stored_; }
+
+private:
+    // Goes on in the last run if it can.
+    void add(const Run& r) {
+        if (!manifest_.runs.empty()) {
+            Run& last = manifest_.runs.back();
+            const bool stored = r.kind == Run::Kind::piece;
+            if (last.kind == r.kind && last.class_of == r.class_of && last.block == r.block && last.page + last.pages == r.page &&
+                (!stored || (last.piece == r.piece && last.at + last.pages == r.at))) {
+                last.pages++;
+                return;
+            }
+        }
+        manifest_.runs.push_back(r);
+    }
+
+    struct OnDisk {
+        std::uint32_t block;
+        std::uint64_t page;
+        std::uint32_t piece, at;
+    };
+
+    const guest::Stream& stream_;
+    std::vector<Folder>& folders_;
+    const std::function<void(std::uint64_t)>& progress_;
+    Manifest manifest_;
+    Stored stored_;
+    std::vector<OnDisk> on_disk_;  // in the order of memory
+    std::size_t next_on_disk_ = 0;
+};
+
+unsigned critical_copies(const Policy& policy) { return policy.copies[static_cast<std::size_t>(guest::Class::device)]; }
+
+}  // namespace
+
+std::uint64_t Plan::stored_bytes() const {
+    std::uint64_t sum = other_stored_bytes;
+    for (const Sum& s : classes) sum += s.stored_bytes;
+    return sum;
+}
+
+Plan make_plan(const guest::Stream& stream, const guest::PageMap& map, const Policy& policy,
+               std::optional<std::vector<Backed>> backed) {
+    Plan plan;
+    std::array<unsigned, guest::classes> copies = policy.copies;
+    if (backed) {
+        for (const auto c : {guest::Class::file_clean, guest::Class::file_mapped})
+            copies[static_cast<std::size_t>(c)] = std::max(copies[static_cast<std::size_t>(c)], critical_copies(policy));
+        plan.backed = std::move(*backed);
+    }
+    for (std::size_t b = 0; b < map.blocks.size(); b++) {
+        const auto& where = stream.blocks()[b].where;
+        std::vector<std::uint8_t>& pages = plan.pages.emplace_back(where.size());
+        for (std::size_t p = 0; p < where.size(); p++) {
+            const unsigned n = copies[static_cast<std::size_t>(map.blocks[b][p])];
+            if (where[p] == guest::RamBlock::absent || n == 0)
+                pages[p] = Plan::none;
+            else
+                pages[p] = where[p] == guest::RamBlock::zero ? Plan::zero : static_cast<std::uint8_t>(n);
+        }
+    }
+    for (const Backed& p : plan.backed) plan.pages[p.block][p.page] = Plan::on_disk;
+    for (std::size_t b = 0; b < map.blocks.size(); b++)
+        for (std::size_t p = 0; p < plan.pages[b].size(); p++) {
+            Plan::Sum& s = plan.classes[static_cast<std::size_t>(map.blocks[b][p])];
+            const std::uint64_t where = stream.blocks()[b].where[p];
+            s.bytes += page_bytes;
+            if (where == guest::RamBlock::zero || where == guest::RamBlock::absent) s.zero_bytes += page_bytes;
+            if (plan.pages[b][p] == Plan::on_disk) {
+                s.disk_bytes += page_bytes;
+                s.stored_bytes += policy.disk * page_bytes;
+            } else if (plan.pages[b][p] <= Policy::most) {
+                s.stored_bytes += plan.pages[b][p] * page_bytes;
+            }
+        }
+    plan.other_stored_bytes = (stream.head_bytes() + stream.file().size() - stream.tail_offset()) * critical_copies(policy);
+    return plan;
+}
+
+Stored store(const guest::Stream& stream, const guest::PageMap& map, const Plan& plan, const Policy& policy,
+             const std::string& name, const std::optional<Disk>& disk, std::vector<Folder>& folders,
+             const std::function<void(std::uint64_t)>& progress) {
+    Storing s(stream, folders, progress);
+    Manifest& m = s.manifest();
+    m.name = name;
+    m.created = static_cast<std::uint64_t>(std::time(nullptr));
+    m.machine = stream.machine();
+    m.kernel = map.release;
+    m.ram_section = stream.ram_section();
+    for (const auto& b : stream.blocks()) m.blocks.push_back({b.name, b.bytes});
+    for (const Folder& f : folders) m.folders.push_back(f.path());
+    m.disk = disk;
+
+    s.bytes(Run::Kind::head, 0, stream.head_bytes(), critical_copies(policy));
+    s.disk(plan.backed, policy.disk);
+    for (std::size_t b = 0; b < plan.pages.size(); b++) s.block(static_cast<std::uint32_t>(b), plan.pages[b], map.blocks[b]);
+    s.bytes(Run::Kind::tail, stream.tail_offset(), stream.file().size(), critical_copies(policy));
+
+    const std::vector<unsigned char> packed = m.pack();
+    // What the manifest names is durable everywhere before the first one is there.
+    for (Folder& f : folders) f.settle();
+    for (Folder& f : folders) f.put_manifest(name, packed);
+    s.stored().pieces = m.pieces.size();
+    s.stored().written_bytes += packed.size() * folders.size();
+    return s.stored();
+}
+
+}  // namespace dmchain::replica

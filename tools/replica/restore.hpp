@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Makes a migration stream of a stored snapshot again, from the copies that are left.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "replica/folder.hpp"
+
+namespace dmchain::replica {
+
+struct Source {
+    Manifest manifest;
+    std::vector<std::string> problems;  // lines: of manifests that are missing or damaged
+};
+
+// The manifest of a snapshot, from the first folder that has a sound one. Throws failed() if none has it, damaged() if none is sound
+// or they are of different snapshots.
+Source find_manifest(const std::vector<Folder>& folders, const std::string& name);
+
+struct Restored {
+    std::uint64_t pieces = 0;
+    std::uint64_t damaged_copies = 0;  // that were found on the way, and left
+    std::uint64_t disk_bytes = 0;      // taken from the disk
+};
+
+// Reads @bytes at @offset of the disk.
+using ReadDisk = std::function<void(void* buffer, std::size_t bytes, std::uint64_t offset)>;
+
+// Pieces that no folder has, and that are not on the disk, or for which @disk is needed and not there. Copies are looked for, not
+// read.
+std::vector<std::size_t> missing_pieces(const Manifest& manifest, const std::vector<Folder>& folders, bool disk);
+// How many pieces have no copy but the disk's.
+std::uint64_t pieces_only_on_disk(const Manifest& manifest, const std::vector<Folder>& folders);
+// What is in a piece, as "3 pages anonymous, 1 page slab".
+std::string content_of(const Manifest& manifest, std::size_t piece);
+
+// @put gets the stream, from its start. Each piece is checked before it is used. Throws damaged(), naming what is lost, if a piece has
+// no sound copy.
+Restored restore(const Manifest& manifest, const std::vector<Folder>& folders, const ReadDisk& disk,
+                 const std::function<void(const void*, std::size_t)>& put, const std::function<void(std::uint64_t)>& progress);
+
+}  // namespace dmchain::replica
