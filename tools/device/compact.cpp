@@ -24,6 +24,7 @@ MergeNote note_of(const CompactPlan& plan) {
     n.path = n.old.back().path;
     n.chain_files = plan.chain_files;
     n.allow = plan.allow;
+    n.registry = plan.registry;
     return n;
 }
 
@@ -39,6 +40,7 @@ bool run_all(const Subject& subject, MergeNote n, const std::vector<CompactPlan:
         next.path = next.old.back().path;
         next.chain_files = n.chain_files;
         next.allow = n.allow;
+        next.registry = n.registry;
         // The next note is there before this one goes: a cut between them leaves both.
         write_note(next);
         remove_note(n);

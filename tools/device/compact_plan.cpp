@@ -306,6 +306,7 @@ CompactPlan plan_compact(const Subject& subject, const Selection& selection, con
     CompactPlan plan;
     plan.images = images_of(subject, options);
     plan.allow = options.allow;
+    plan.registry = registry;
     const ChainImage& top = plan.images.back();
     if (!subject.device && top.state != ChainImage::State::sealed) chain::require_ours(top.path, false);
     const Shared shared(subject, plan.images, registry);

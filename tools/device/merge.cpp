@@ -6,6 +6,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -14,6 +15,7 @@
 
 #include "chain/add.hpp"
 #include "chain/points.hpp"
+#include "device/shared.hpp"
 #include "device/start.hpp"
 #include "io/reflink.hpp"
 #include "io/text.hpp"
@@ -164,6 +166,44 @@ bool add(MergeNote& n, const std::optional<chain::MergeSize>& size, const Compac
     return done;
 }
 
+// ---- Who else uses the layers ----
+
+// Why each of the layers that go has to stay, as far as somebody else refers to it now.
+std::vector<std::optional<std::string>> who_uses(const Subject& subject, const MergeNote& n) {
+    // As it is now: snapshots may have been taken since.
+    const Subject now = subject.device ? device::subject(subject.name) : subject;
+    qcow2::ChainOptions o;
+    o.allow = n.allow;
+    std::vector<ChainImage> images = images_of(now, o);
+    std::vector<std::optional<std::size_t>> place(n.old.size());
+    for (std::size_t i = 0; i < n.old.size(); i++) {
+        std::error_code none;
+        if (!fs::exists(n.old[i].path, none)) continue;
+        const Identity who = identity_of(n.old[i].path);
+        const auto same = [&](const ChainImage& image) { return image.identity.same_file(who); };
+        const auto found = std::find_if(images.begin(), images.end(), same);
+        place[i] = static_cast<std::size_t>(found - images.begin());
+        if (found != images.end()) continue;
+        // It is no part of the chain any more. What others have of the chain does not count for it.
+        images.push_back({});
+        images.back().path = n.old[i].path;
+        images.back().identity = who;
+    }
+    const Shared shared(now, images, n.registry);
+    std::vector<std::optional<std::string>> out;
+    for (const auto& at : place) out.push_back(at ? shared.why(*at) : std::nullopt);
+    return out;
+}
+
+// Again, as somebody may have come since the plan was made: before the step that cannot be undone.
+void require_unshared(const Subject& subject, const MergeNote& n) {
+    const auto why = who_uses(subject, n);
+    for (std::size_t i = 0; i < why.size(); i++)
+        if (why[i])
+            throw failed("{}: {}, since the merge began: it stays; take away what was copied with --abort",
+                         escaped(n.old[i].path), *why[i]);
+}
+
 // ---- The exchange ----
 
 bool is_over(const std::string& state) { return state.starts_with("done") || state.starts_with("failed") || state == "-"; }
@@ -264,10 +304,13 @@ void tell_name(const Subject& subject, const MergeNote& n) {
     remove_file(n.merging_chain());
 }
 
-void remove_old(const MergeNote& n) {
+void remove_old(const Subject& subject, const MergeNote& n) {
+    const auto why = who_uses(subject, n);
     for (std::size_t i = n.way == Way::in_place; i + 1 < n.old.size(); i++) {
         std::error_code none;
-        if (n.old[i].is_there())
+        if (why[i])
+            fmt::print(stderr, "dmchain: {}: {}, since the merge began: it stays\n", escaped(n.old[i].path), *why[i]);
+        else if (n.old[i].is_there())
             remove_file(n.old[i].path);
         else if (fs::exists(n.old[i].path, none))
             fmt::print(stderr, "dmchain: {}: is another file than when the merge began: it stays\n", escaped(n.old[i].path));
@@ -294,9 +337,13 @@ bool is_landed(const Subject& subject, const MergeNote& n) {
 
 bool run_merge(const Subject& subject, MergeNote& n, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
     if (!n.copied) {
-        if (n.way == Way::in_place) tell_growing(subject, n, true);
+        if (n.way == Way::in_place) {
+            if (!n.adding) require_unshared(subject, n);
+            tell_growing(subject, n, true);
+        }
         if (!(n.way == Way::new_file ? copy(n, size, options) : add(n, size, options))) return false;
         if (n.way == Way::in_place) tell_growing(subject, n, false);
+        if (n.way != Way::in_place && !options.keep_old) require_unshared(subject, n);
         n.merged = known_file(n.unnamed());
         n.copied = true;
         write_note(n);
@@ -304,7 +351,7 @@ bool run_merge(const Subject& subject, MergeNote& n, const std::optional<chain::
     exchange(subject, n);
     take_name(n, options.keep_old);
     tell_name(subject, n);
-    if (!options.keep_old) remove_old(n);
+    if (!options.keep_old) remove_old(subject, n);
     return true;
 }
 
