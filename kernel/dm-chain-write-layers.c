@@ -283,6 +283,14 @@ int chain_writer_sealed(struct chain *c, unsigned int id)
 	return s.result ? s.result : chain_writer_commit(c, true);
 }
 
+/* The chain file says what the layer table is. The writer is held. */
+static int store_layers(struct chain_writer *w)
+{
+	int r = chain_commit_held(w, true, 0, NULL, 0);
+
+	return r ? r : w->store_error;
+}
+
 /* ---- A layer that is added to ---- */
 
 int chain_writer_grow_layer(struct chain *c, unsigned int id, bool begin)
@@ -300,19 +308,19 @@ int chain_writer_grow_layer(struct chain *c, unsigned int id, bool begin)
 	if (w->read_only)
 		return -EROFS;
 	l = c->layers.layer[i];
-	if (l->growing == begin)
-		return 0;
 	chain_writer_hold(w); /* and so no exchange has a turn */
 	path = c->file.strings + le32_to_cpu(c->file.layers[i].path_offset);
-	r = begin ? chain_layer_growing(l, path, &c->file.layers[i]) :
-		    chain_layer_grown(l, path, &c->file.layers[i]);
-	if (!r) {
+	if (l->growing != begin) {
+		r = begin ? chain_layer_growing(l, path, &c->file.layers[i]) :
+			    chain_layer_grown(l, path, &c->file.layers[i]);
+		if (r)
+			goto out;
 		c->file.layer_bytes[id] = l->bytes;
 		c->layers_changed = true;
-		r = chain_commit_held(w, true, 0, NULL, 0);
-		if (!r)
-			r = w->store_error;
 	}
+	/* Also if it is so already: the chain file may not have had room the first time. */
+	r = store_layers(w);
+out:
 	chain_writer_release(w);
 	return r;
 }
@@ -352,9 +360,7 @@ int chain_writer_copied(struct chain *c, unsigned int id, const char *path)
 		c->file.layers[i] = rec;
 		c->layers_changed = true;
 		copy = chain_layers_exchange(&c->layers, i, copy);
-		r = chain_commit_held(w, true, 0, NULL, 0);
-		if (!r)
-			r = w->store_error;
+		r = store_layers(w);
 	}
 	chain_writer_release(w);
 	chain_inflight_drain(&c->inflight);
@@ -388,9 +394,7 @@ int chain_writer_moved(struct chain *c, unsigned int id, const char *path)
 	r = chain_file_name_layer(&c->file, i, path);
 	c->layers_changed |= !r;
 	if (!r)
-		r = chain_commit_held(w, true, 0, NULL, 0);
-	if (!r)
-		r = w->store_error;
+		r = store_layers(w);
 	chain_writer_release(w);
 	return r;
 }

@@ -71,14 +71,15 @@ Resumed resume_compact(const Subject& subject, const qcow2::ChainOptions& chain,
 
 bool abort_compact(const Subject& subject, const qcow2::ChainOptions& chain) {
     const std::vector<MergeNote> notes = find_notes(subject, chain);
-    for (const MergeNote& n : notes)
+    for (const MergeNote& n : notes) {
         if (n.way == Way::in_place && n.adding)
             throw failed(
                 "{}: layers were added to {} already, and the snapshots between are gone: run 'dmchain compact {}' to go on",
                 escaped(subject.name), in_quotes(n.old.front().path), escaped(subject.name));
-        else if (is_landed(subject, n))
+        if (is_landed(subject, n))
             throw failed("{}: the merged file {} is one of its layers already: run 'dmchain compact {}' to go on",
                          escaped(subject.name), in_quotes(n.path), escaped(subject.name));
+    }
     for (const MergeNote& n : notes) {
         undo_exchange(subject, n);
         remove_file(n.merging());

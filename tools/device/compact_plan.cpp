@@ -66,13 +66,7 @@ public:
 
 private:
     std::size_t find(const std::string& text) const { return find_image(images_, text); }
-
-    std::size_t topmost_sealed() const {
-        std::size_t i = images_.size();
-        while (i > 0 && images_[i - 1].state != ChainImage::State::sealed) i--;
-        if (!i) throw failed("{}: has no sealed layer: take a snapshot first", escaped(subject_.name));
-        return i - 1;
-    }
+    std::size_t topmost_sealed() const { return device::topmost_sealed(images_, subject_.name); }
 
     // Why the image must not be merged, or "".
     std::string reason(std::size_t number, const Shared& shared) const {
@@ -219,7 +213,6 @@ public:
 
 private:
     std::string reason() const {
-        if (!low_.image()) return "is a raw image, and the merged file takes the name of a qcow2 one";
         if (fs::path(paths_.front()).parent_path() != fs::path(paths_.back()).parent_path())
             return "lies in another folder than the topmost of them";
         return chain::cannot_add_to(low_, upper_).value_or("");
@@ -231,7 +224,7 @@ private:
     std::string why_;
 };
 
-// Space on disk that the files of a merge take more than before, while it runs.
+// Bytes that are free where the file is; 0: that cannot be said.
 std::uint64_t free_for(const std::string& path) {
     struct statvfs st {};
     return ::statvfs(fs::path(path).parent_path().c_str(), &st) == 0 ? std::uint64_t{st.f_bavail} * st.f_frsize : 0;
