@@ -19,6 +19,7 @@
 #include "io/qemu_lock.hpp"
 #include "io/reflink.hpp"
 #include "io/text.hpp"
+#include "qcow2/refcounts.hpp"
 
 namespace dmchain::device {
 
@@ -209,6 +210,12 @@ public:
     // Why not, or "".
     const std::string& why_not() const { return why_; }
     chain::MergeSize size() const { return chain::measure_add(low_, upper_); }
+    // Throws damaged() if what is written over in one place could be seen in another.
+    void require_sound() const {
+        qcow2::Faults faults;
+        const auto no = [](std::uint64_t) { return false; };
+        qcow2::check_refcounts(*low_.image(), no, faults);
+    }
     bool can_reflink() const { return dmchain::can_reflink(paths_.front(), fs::path(paths_.back()).parent_path().string()); }
 
 private:
@@ -247,6 +254,7 @@ void choose_way(CompactPlan::Merge& m, const Selection& s, const qcow2::Chain& r
     if (asked == Way::new_file || !adding.why_not().empty()) return;
     const chain::MergeSize add = adding.size();
     const auto take = [&](Way way) {
+        adding.require_sound();
         m.way = way;
         m.size = add;
     };
