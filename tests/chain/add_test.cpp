@@ -72,8 +72,8 @@ TEST_CASE("layers added to the one below: every kind of image, at random") {
         must(cd + fmt::format("qemu-io -f qcow2 {} low", writes(random, size, 20, !below)));
         const bool extended = kind.starts_with("extended") && random() % 2;
         const std::string options = extended ? "-o extended_l2=on" : "";
-        must(cd + fmt::format("qemu-img create -q -f qcow2 {} -b low -F qcow2 mid {} && qemu-io -f qcow2 {} mid", options,
-                              "qcow2", size, writes(random, size, 15, false)));
+        must(cd + fmt::format("qemu-img create -q -f qcow2 {} -b low -F qcow2 mid {} && qemu-io -f qcow2 {} mid", options, size,
+                              writes(random, size, 15, false)));
         must(cd + fmt::format("qemu-img create -q -f qcow2 {} -b mid -F qcow2 top {} && qemu-io -f qcow2 {} top", options, larger,
                               writes(random, larger, 15, false)));
         must(cd + "qemu-img convert -f qcow2 -O raw top expected");
