@@ -246,6 +246,11 @@ static inline bool chain_check_layers(const struct chain_super *s, const void *t
 		if (chain_le32(l->flags) & ~CHAIN_LAYER_FLAGS)
 			return chain_fault_set(f, "layer flags", AT(flags), chain_le32(l->flags),
 					       "one of (mask)", CHAIN_LAYER_FLAGS);
+		/* Only what is sealed, and a file, can be added to. */
+		if (chain_le32(l->flags) & CHAIN_LAYER_GROWING &&
+		    (l->type || chain_le32(l->flags) & CHAIN_LAYER_UNSEALED))
+			return chain_fault_set(f, "layer flags", AT(flags), chain_le32(l->flags),
+					       "at most", CHAIN_LAYER_GROWING - 1);
 		if (chain_le64(l->bytes) >> 63)
 			return chain_fault_set(f, "layer size", AT(bytes), chain_le64(l->bytes),
 					       "at most", ~0ull >> 1);

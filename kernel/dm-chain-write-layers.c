@@ -288,6 +288,14 @@ int chain_writer_sealed(struct chain *c, unsigned int id)
 	return chain_writer_commit(c, true);
 }
 
+/* The chain file says what the layer table is. The writer is held. */
+static int store_layers(struct chain_writer *w)
+{
+	int r = chain_commit_held(w, true, 0, NULL, 0);
+
+	return r ? r : w->store_error;
+}
+
 /* ---- A layer that is added to ---- */
 
 int chain_writer_grow_layer(struct chain *c, unsigned int id, bool begin)
@@ -305,21 +313,21 @@ int chain_writer_grow_layer(struct chain *c, unsigned int id, bool begin)
 	if (w->read_only)
 		return -EROFS;
 	l = c->layers.layer[i];
-	if (l->growing == begin)
-		return 0;
-	if (begin)
+	if (begin && !l->growing)
 		chain_extents_drop(c->extents, l, "growing");
 	chain_writer_hold(w); /* and so no exchange has a turn */
 	path = c->file.strings + le32_to_cpu(c->file.layers[i].path_offset);
-	r = begin ? chain_layer_growing(l, path, &c->file.layers[i]) :
-		    chain_layer_grown(l, path, &c->file.layers[i]);
-	if (!r) {
+	if (l->growing != begin) {
+		r = begin ? chain_layer_growing(l, path, &c->file.layers[i]) :
+			    chain_layer_grown(l, path, &c->file.layers[i]);
+		if (r)
+			goto out;
 		c->file.layer_bytes[id] = l->bytes;
 		c->layers_changed = true;
-		r = chain_commit_held(w, true, 0, NULL, 0);
-		if (!r)
-			r = w->store_error;
 	}
+	/* Also if it is so already: the chain file may not have had room the first time. */
+	r = store_layers(w);
+out:
 	chain_writer_release(w);
 	if (!l->growing) /* it is done, or could not begin */
 		chain_extents_try(c->extents, l);
@@ -362,9 +370,7 @@ int chain_writer_copied(struct chain *c, unsigned int id, const char *path)
 		c->file.layers[i] = rec;
 		c->layers_changed = true;
 		copy = chain_layers_exchange(&c->layers, i, copy);
-		r = chain_commit_held(w, true, 0, NULL, 0);
-		if (!r)
-			r = w->store_error;
+		r = store_layers(w);
 	}
 	chain_writer_release(w);
 	chain_inflight_drain(&c->inflight);
@@ -399,9 +405,7 @@ int chain_writer_moved(struct chain *c, unsigned int id, const char *path)
 	r = chain_file_name_layer(&c->file, i, path);
 	c->layers_changed |= !r;
 	if (!r)
-		r = chain_commit_held(w, true, 0, NULL, 0);
-	if (!r)
-		r = w->store_error;
+		r = store_layers(w);
 	chain_writer_release(w);
 	return r;
 }

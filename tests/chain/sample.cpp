@@ -232,7 +232,8 @@ const std::vector<ChainDamage>& chain_damages() {
         LAYER("layer-format", std::uint8_t, format, 2, "layer format is 2, expected at most 1");
         LAYER("layer-compression", std::uint8_t, compression, 2, "layer compression is 2, expected at most 1");
         LAYER("layer-cluster", std::uint8_t, cluster_shift, 22, "layer cluster_shift is 22, expected at most 21");
-        LAYER("layer-flags", std::uint32_t, flags, htole32(8), "layer flags is 8, expected one of (mask) 7");
+        LAYER("layer-flags", std::uint32_t, flags, htole32(16), "layer flags is 16, expected one of (mask) 15");
+        LAYER("layer-growing", std::uint32_t, flags, htole32(12), "layer flags is 12, expected at most 7");
         LAYER("layer-size", uint64_t, bytes, ~uint64_t{0},
               "layer size is 18446744073709551615, expected at most 9223372036854775807");
         LAYER("layer-path-empty", std::uint16_t, path_bytes, 0, "length of a layer's path is 0, expected at most 4095");

@@ -2,16 +2,12 @@
 // See add.hpp.
 #include "chain/add.hpp"
 
-#include <sys/stat.h>
-
 #include <bit>
 
 #include "chain/copier.hpp"
 #include "chain/point_id.hpp"
 #include "chain/walk.hpp"
-#include "io/text.hpp"
 #include "qcow2/adder.hpp"
-#include "qcow2/refcounts.hpp"
 
 namespace dmchain::chain {
 
@@ -64,29 +60,7 @@ private:
     std::vector<std::uint64_t> bytes_;
 };
 
-// Where the pieces go: a raw image has its own place for each.
-class Raw {
-public:
-    Raw(Writable& to, qcow2::Adder::Source source) : to_(to), source_(std::move(source)) {}
-
-    void prepare(std::uint64_t size, std::uint32_t) {
-        if (size > to_.size()) to_.resize(size);
-    }
-    void add(const qcow2::Adder::Piece& p) { p.zero ? to_.make_zero(p.guest, p.bytes) : source_.copy(p, p.guest); }
-    void flush() {
-        source_.flush();
-        to_.sync();
-    }
-    void recount() {}
-    void finish(const std::optional<qcow2::Label>&, const qcow2::LayerId&) { flush(); }
-
-private:
-    Writable& to_;
-    qcow2::Adder::Source source_;
-};
-
-template <typename Into>
-bool add_all(const qcow2::Chain& upper, const AddTo& to, Into& into) {
+bool add_all(const qcow2::Chain& upper, const AddTo& to, qcow2::Adder& into) {
     Walk walk(upper, false);
     if (to.goes_on) into.recount();
     into.prepare(upper.virtual_size(), 1u << walk.unit_bits());
@@ -125,10 +99,9 @@ bool add_all(const qcow2::Chain& upper, const AddTo& to, Into& into) {
 }  // namespace
 
 std::optional<std::string> cannot_add_to(const qcow2::Layer& lower, const qcow2::Chain& upper) {
+    if (!lower.image()) return "is a raw image, and the merged file takes the name of a qcow2 one";
     const Walk walk(upper, false);
-    if (lower.image()) return qcow2::cannot_add(*lower.image(), upper.virtual_size(), 1u << walk.unit_bits());
-    if (lower.raw_begin() || lower.virtual_size() < lower.file().size()) return "is a part of a file";
-    return std::nullopt;
+    return qcow2::cannot_add(*lower.image(), upper.virtual_size(), 1u << walk.unit_bits());
 }
 
 MergeSize measure_add(const qcow2::Layer& lower, const qcow2::Chain& upper) {
@@ -141,21 +114,14 @@ MergeSize measure_add(const qcow2::Layer& lower, const qcow2::Chain& upper) {
         out.clusters++;
         const std::uint64_t data = static_cast<std::uint64_t>(std::popcount(c.data)) << walk.unit_bits();
         // What is stored anew is stored whole.
-        const bool anew = lower.image() && !owned.has(c.number) && c.data;
+        const bool anew = !owned.has(c.number) && c.data;
         out.bytes += anew ? cluster_bytes : data;
         const std::uint64_t number = (c.number << index_cluster_bits) / cluster;
         if (anew && std::exchange(last, number) != number) fresh++;
     });
-    if (lower.image()) {
-        // Entries and refcounts; tables that are new; some clusters for what is rounded up.
-        out.space = fresh * (cluster + 16 + 2) + (upper.virtual_size() / lower.image()->header().l2_span() + 16) * cluster;
-        out.space = std::min(out.space, 2 * fresh * cluster + 16 * cluster);
-    } else {
-        // Holes that are filled.
-        struct stat st {};
-        const std::uint64_t has = ::fstat(lower.file().fd(), &st) == 0 ? static_cast<std::uint64_t>(st.st_blocks) * 512 : 0;
-        out.space = std::min(out.bytes, std::max(upper.virtual_size(), has) - has);
-    }
+    // Entries and refcounts; tables that are new; some clusters for what is rounded up.
+    out.space = fresh * (cluster + 16 + 2) + (upper.virtual_size() / lower.image()->header().l2_span() + 16) * cluster;
+    out.space = std::min(out.space, 2 * fresh * cluster + 16 * cluster);
     return out;
 }
 
@@ -173,10 +139,6 @@ bool add(const qcow2::Chain& upper, const AddTo& to, const std::function<void(st
                                                       : copier.data(p.layer, p.from, p.guest, at, p.bytes);
                                       },
                                       [&] { copier.flush(); }};
-    if (to.raw) {
-        Raw raw(file, source);
-        return add_all(upper, to, raw);
-    }
     qcow2::Adder adder(file, source);
     return add_all(upper, to, adder);
 }

@@ -16,12 +16,11 @@ namespace dmchain::chain {
 // Why the layers @upper cannot be added to @lower, which lies below them: "has internal snapshots"; nothing: they can. @upper:
 // opened with ChainOptions::depth.
 std::optional<std::string> cannot_add_to(const qcow2::Layer& lower, const qcow2::Chain& upper);
-// As of merge(): bytes that are copied, and bytes that the file @lower takes more than before, at the most.
+// As of merge(), if they can: bytes that are copied, and bytes that the file @lower takes more than before, at the most.
 MergeSize measure_add(const qcow2::Layer& lower, const qcow2::Chain& upper);
 
 struct AddTo {
     std::string path;             // of the lower layer, or of a copy of it
-    bool raw = false;             // what that is
     std::string top{};            // the topmost of the upper layers, with all below it
     qcow2::ChainOptions chain{};  // for that
     std::optional<qcow2::Label> label{};

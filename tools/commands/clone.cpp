@@ -11,7 +11,9 @@
 #include "device/images.hpp"
 #include "device/layer.hpp"
 #include "device/make.hpp"
+#include "device/merge_note.hpp"
 #include "device/start.hpp"
+#include "device/turn.hpp"
 #include "io/lasting.hpp"
 #include "io/text.hpp"
 
@@ -33,9 +35,7 @@ struct Options {
 };
 
 // The image that the clone stands on.
-device::ChainImage image_of(const Options& o) {
-    const device::At at = device::split_at(o.from);
-    const device::Subject subject = device::subject(at.what, true);
+device::ChainImage image_of(const Options& o, const device::At& at, const device::Subject& subject) {
     const std::vector<device::ChainImage> images = device::images_of(subject, o.chain);
     const device::ChainImage& image = at.snapshot ? images[device::find_image(images, *at.snapshot)] : images.back();
     if (image.state == device::ChainImage::State::active)
@@ -44,12 +44,18 @@ device::ChainImage image_of(const Options& o) {
     if (image.state == device::ChainImage::State::frozen)
         throw failed("{}: is not sealed yet: wait for that, or run 'dmchain seal'", escaped(image.path));
     chain::require_whole(image.label, image.path);
+    device::require_settled(image.path);
     return image;
 }
 
 void run(const Options& o) {
     dm::check_name(o.name);
-    const device::ChainImage image = image_of(o);
+    const device::At at = device::split_at(o.from);
+    const device::Subject subject = device::subject(at.what, true);
+    // What the clone is to stand on must not be merged away meanwhile.
+    std::optional<device::ChainTurn> turn;
+    if (!o.dry_run) turn.emplace(subject);
+    const device::ChainImage image = image_of(o, at, subject);
     if (image.raw)
         throw failed("{}: is a raw image: 'dmchain create' makes a device of a qcow2 image on top of it", escaped(image.path));
     if (image.identity.block_device && (o.layer.empty() || o.chain_file.empty()))

@@ -31,7 +31,7 @@ std::string quoted(const std::string& text) {
 void run(const Options& o) {
     const device::Subject subject = device::subject(o.what);
     if (!o.to) subject.sync();
-    const qcow2::Chain chain = subject.open(o.chain);
+    const qcow2::Chain chain = subject.open(held(o.chain));
     const chain::Points points{device::find_snapshot(chain, o.from), device::find_point(chain, o.to)};
     // There may be millions of them: printed as they come.
     std::uint64_t parts = 0, data = 0, zero = 0;

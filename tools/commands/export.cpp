@@ -80,7 +80,7 @@ void run(const Options& o) {
     if (!out) chain::require_free(o.target, o.overwrite);
     const device::Subject subject = device::subject(at.what);
     if (!at.snapshot) subject.sync();
-    qcow2::Chain chain = subject.open(o.chain);
+    qcow2::Chain chain = subject.open(held(o.chain));
     chain::Points points{{}, device::find_point(chain, at.snapshot)};
     if (o.since && *o.since != "none") points.from = device::find_snapshot(chain, *o.since);
     if (!out) require_not_a_layer(o.target, chain);

@@ -44,6 +44,11 @@ void add_take_over_option(CLI::App& command, bool& take_over) {
                      "Also if another machine owns the active layer; that one must not write to it any more, see dmchain(8)");
 }
 
+qcow2::ChainOptions held(qcow2::ChainOptions options) {
+    options.hold = true;
+    return options;
+}
+
 void add_seal_options(CLI::App& command, device::SealHow& how) {
     command.add_flag("--no-subclusters", how.fill,
                      "Fill clusters that the layer owns in part from the layers below, instead of using extended L2 entries");

@@ -23,6 +23,8 @@ void add_force_share(CLI::App& command, ImageOptions& options);
 void say_warnings(const qcow2::Chain& chain);
 // "--allow", "--assume-raw", with @own in the words for the folder that needs none.
 void add_allow_options(CLI::App& command, std::vector<std::string>& allow, bool& assume_raw, const std::string& own);
+// For what reads snapshots: they stay what they are meanwhile.
+qcow2::ChainOptions held(qcow2::ChainOptions options);
 
 void add_seal_options(CLI::App& command, device::SealHow& how);
 void add_take_over_option(CLI::App& command, bool& take_over);

@@ -47,7 +47,7 @@ struct Snapshot {
 Snapshot open_disk(const Options& o) {
     const device::At at = device::split_at(o.disk);
     const device::Subject subject = device::subject(at.what);
-    qcow2::Chain chain = subject.open(o.chain);
+    qcow2::Chain chain = subject.open(held(o.chain));
     const std::size_t point = device::find_point(chain, at.snapshot);
     const qcow2::Layer& layer = *chain.layers()[point];
     if (device::is_active(layer))

@@ -79,7 +79,7 @@ std::string make_overlay(const Temporary& folder, const Options& o) {
     const device::At at = device::split_at(o.what);
     if (!at.snapshot) throw Error(Exit::usage, "serve: expected NAME@SNAPSHOT: the state of now changes");
     const device::Subject subject = device::subject(at.what);
-    const qcow2::Chain chain = subject.open(o.chain);
+    const qcow2::Chain chain = subject.open(held(o.chain));
     const std::size_t point = device::find_snapshot(chain, *at.snapshot);
     require_plain(chain, point);
     const qcow2::Layer& layer = *chain.layers()[point];

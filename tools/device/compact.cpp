@@ -24,6 +24,7 @@ MergeNote note_of(const CompactPlan& plan) {
     n.path = n.old.back().path;
     n.chain_files = plan.chain_files;
     n.allow = plan.allow;
+    n.registry = plan.registry;
     return n;
 }
 
@@ -39,6 +40,7 @@ bool run_all(const Subject& subject, MergeNote n, const std::vector<CompactPlan:
         next.path = next.old.back().path;
         next.chain_files = n.chain_files;
         next.allow = n.allow;
+        next.registry = n.registry;
         // The next note is there before this one goes: a cut between them leaves both.
         write_note(next);
         remove_note(n);
@@ -69,14 +71,15 @@ Resumed resume_compact(const Subject& subject, const qcow2::ChainOptions& chain,
 
 bool abort_compact(const Subject& subject, const qcow2::ChainOptions& chain) {
     const std::vector<MergeNote> notes = find_notes(subject, chain);
-    for (const MergeNote& n : notes)
+    for (const MergeNote& n : notes) {
         if (n.way == Way::in_place && n.adding)
             throw failed(
                 "{}: layers were added to {} already, and the snapshots between are gone: run 'dmchain compact {}' to go on",
                 escaped(subject.name), in_quotes(n.old.front().path), escaped(subject.name));
-        else if (is_landed(subject, n))
+        if (is_landed(subject, n))
             throw failed("{}: the merged file {} is one of its layers already: run 'dmchain compact {}' to go on",
                          escaped(subject.name), in_quotes(n.path), escaped(subject.name));
+    }
     for (const MergeNote& n : notes) {
         undo_exchange(subject, n);
         remove_file(n.merging());

@@ -51,6 +51,7 @@ struct CompactPlan {
     std::vector<Skipped> skipped;            // that were selected, but have to stay
     std::vector<std::string> chain_files{};  // of a chain at rest, that are rebuilt
     std::vector<std::string> allow{};        // as in qcow2::ChainOptions
+    std::vector<std::string> registry{};     // folders where others may name the layers
     std::uint64_t copied = 0, freed = 0;     // bytes of all merges
     std::uint64_t peak = 0;                  // of extra space while they run, at the most
 

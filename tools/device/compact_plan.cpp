@@ -19,6 +19,7 @@
 #include "io/qemu_lock.hpp"
 #include "io/reflink.hpp"
 #include "io/text.hpp"
+#include "qcow2/refcounts.hpp"
 
 namespace dmchain::device {
 
@@ -66,13 +67,7 @@ public:
 
 private:
     std::size_t find(const std::string& text) const { return find_image(images_, text); }
-
-    std::size_t topmost_sealed() const {
-        std::size_t i = images_.size();
-        while (i > 0 && images_[i - 1].state != ChainImage::State::sealed) i--;
-        if (!i) throw failed("{}: has no sealed layer: take a snapshot first", escaped(subject_.name));
-        return i - 1;
-    }
+    std::size_t topmost_sealed() const { return device::topmost_sealed(images_, subject_.name); }
 
     // Why the image must not be merged, or "".
     std::string reason(std::size_t number, const Shared& shared) const {
@@ -215,11 +210,16 @@ public:
     // Why not, or "".
     const std::string& why_not() const { return why_; }
     chain::MergeSize size() const { return chain::measure_add(low_, upper_); }
+    // Throws damaged() if what is written over in one place could be seen in another.
+    void require_sound() const {
+        qcow2::Faults faults;
+        const auto no = [](std::uint64_t) { return false; };
+        qcow2::check_refcounts(*low_.image(), no, faults);
+    }
     bool can_reflink() const { return dmchain::can_reflink(paths_.front(), fs::path(paths_.back()).parent_path().string()); }
 
 private:
     std::string reason() const {
-        if (!low_.image()) return "is a raw image, and the merged file takes the name of a qcow2 one";
         if (fs::path(paths_.front()).parent_path() != fs::path(paths_.back()).parent_path())
             return "lies in another folder than the topmost of them";
         return chain::cannot_add_to(low_, upper_).value_or("");
@@ -231,7 +231,7 @@ private:
     std::string why_;
 };
 
-// Space on disk that the files of a merge take more than before, while it runs.
+// Bytes that are free where the file is; 0: that cannot be said.
 std::uint64_t free_for(const std::string& path) {
     struct statvfs st {};
     return ::statvfs(fs::path(path).parent_path().c_str(), &st) == 0 ? std::uint64_t{st.f_bavail} * st.f_frsize : 0;
@@ -254,6 +254,7 @@ void choose_way(CompactPlan::Merge& m, const Selection& s, const qcow2::Chain& r
     if (asked == Way::new_file || !adding.why_not().empty()) return;
     const chain::MergeSize add = adding.size();
     const auto take = [&](Way way) {
+        adding.require_sound();
         m.way = way;
         m.size = add;
     };
@@ -306,6 +307,7 @@ CompactPlan plan_compact(const Subject& subject, const Selection& selection, con
     CompactPlan plan;
     plan.images = images_of(subject, options);
     plan.allow = options.allow;
+    plan.registry = registry;
     const ChainImage& top = plan.images.back();
     if (!subject.device && top.state != ChainImage::State::sealed) chain::require_ours(top.path, false);
     const Shared shared(subject, plan.images, registry);

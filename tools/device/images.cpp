@@ -51,6 +51,13 @@ std::vector<ChainImage> images_of(const Subject& subject, const qcow2::ChainOpti
     return out;
 }
 
+std::size_t topmost_sealed(const std::vector<ChainImage>& images, const std::string& name) {
+    std::size_t i = images.size();
+    while (i > 0 && images[i - 1].state != ChainImage::State::sealed) i--;
+    if (!i) throw failed("{}: has no sealed layer: take a snapshot first", escaped(name));
+    return i - 1;
+}
+
 std::size_t find_image(const std::vector<ChainImage>& images, const std::string& text) {
     std::vector<chain::Point> points;
     for (const ChainImage& i : images) points.push_back({i.path, i.identity, i.label});

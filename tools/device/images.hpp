@@ -35,6 +35,9 @@ std::vector<ChainImage> images_of(const Subject& subject, const qcow2::ChainOpti
 // Which of the images @text means: see chain/points.hpp.
 std::size_t find_image(const std::vector<ChainImage>& images, const std::string& text);
 
+// Its number. Throws failed() if there is none; @name is what messages call the chain.
+std::size_t topmost_sealed(const std::vector<ChainImage>& images, const std::string& name);
+
 // "123456 bytes on disk" of the file; 0 if it is not there.
 std::uint64_t bytes_on_disk(const std::string& path);
 

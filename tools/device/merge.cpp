@@ -6,6 +6,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -14,6 +15,8 @@
 
 #include "chain/add.hpp"
 #include "chain/points.hpp"
+#include "device/growing.hpp"
+#include "device/shared.hpp"
 #include "device/start.hpp"
 #include "io/reflink.hpp"
 #include "io/text.hpp"
@@ -103,33 +106,9 @@ bool copy(const MergeNote& n, const std::optional<chain::MergeSize>& size, const
     return done;
 }
 
+AtRest at_rest(const MergeNote& n) { return {n.chain_files, n.allow}; }
+
 // ---- Adding to the lowest layer, or to a copy of it ----
-
-// The chain files of a chain at rest: the lowest layer is another one from now on, or it is what it was.
-void tell_chain_files(const Subject& subject, const MergeNote& n, bool growing) {
-    qcow2::ChainOptions o;
-    o.allow = n.allow;
-    if (n.chain_files.empty()) return;
-    const qcow2::Chain chain = subject.open(o);
-    for (const std::string& file : n.chain_files)
-        build_chain_file(chain, file, chain.top().image() && chain.top().image()->log(), true,
-                         growing ? std::vector{n.old.front().path} : std::vector<std::string>());
-}
-
-// Tells whoever has the lowest layer that something is being added to it, or not any more.
-void tell_growing(const Subject& subject, const MergeNote& n, bool growing) {
-    if (!subject.device) {
-        if (growing) tell_chain_files(subject, n, true);
-        return;
-    }
-    const Live live = look_at(subject.name);
-    for (const dm::OpenLayer& l : live.layers)
-        if (l.inode == n.old.front().inode && (l.path == n.old.front().path || l.now == n.old.front().path)) {
-            dm::message(subject.name, fmt::format("{} {}", growing ? "growing" : "grown", l.id));
-            return;
-        }
-    throw failed("{}: has not the layer {}", escaped(subject.name), in_quotes(n.old.front().path));
-}
 
 // Whether it was not told to stop.
 bool add(MergeNote& n, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
@@ -162,6 +141,44 @@ bool add(MergeNote& n, const std::optional<chain::MergeSize>& size, const Compac
     if (done && options.verify) chain::require_same(open_range(paths), to.path);
     sync_folder_of(to.path);
     return done;
+}
+
+// ---- Who else uses the layers ----
+
+// Why each of the layers that go has to stay, as far as somebody else refers to it now.
+std::vector<std::optional<std::string>> who_uses(const Subject& subject, const MergeNote& n) {
+    // As it is now: snapshots may have been taken since.
+    const Subject now = subject.device ? device::subject(subject.name) : subject;
+    qcow2::ChainOptions o;
+    o.allow = n.allow;
+    std::vector<ChainImage> images = images_of(now, o);
+    std::vector<std::optional<std::size_t>> place(n.old.size());
+    for (std::size_t i = 0; i < n.old.size(); i++) {
+        std::error_code none;
+        if (!fs::exists(n.old[i].path, none)) continue;
+        const Identity who = identity_of(n.old[i].path);
+        const auto same = [&](const ChainImage& image) { return image.identity.same_file(who); };
+        const auto found = std::find_if(images.begin(), images.end(), same);
+        place[i] = static_cast<std::size_t>(found - images.begin());
+        if (found != images.end()) continue;
+        // It is no part of the chain any more. What others have of the chain does not count for it.
+        images.push_back({});
+        images.back().path = n.old[i].path;
+        images.back().identity = who;
+    }
+    const Shared shared(now, images, n.registry);
+    std::vector<std::optional<std::string>> out;
+    for (const auto& at : place) out.push_back(at ? shared.why(*at) : std::nullopt);
+    return out;
+}
+
+// Again, as somebody may have come since the plan was made: before the step that cannot be undone.
+void require_unshared(const Subject& subject, const MergeNote& n) {
+    const auto why = who_uses(subject, n);
+    for (std::size_t i = 0; i < why.size(); i++)
+        if (why[i])
+            throw failed("{}: {}, since the merge began: it stays; take away what was copied with --abort",
+                         escaped(n.old[i].path), *why[i]);
 }
 
 // ---- The exchange ----
@@ -207,25 +224,13 @@ void exchange_in_device(const std::string& device, const MergeNote& n) {
                      escaped(device));
 }
 
-// Builds the chain files of a chain at rest, for what its headers name, with @instead.
-void rebuild_chain_files(const Subject& subject, const MergeNote& n,
-                         const std::optional<std::pair<std::string, std::string>>& instead) {
-    if (n.chain_files.empty()) return;
-    qcow2::ChainOptions o;
-    o.allow = n.allow;
-    o.instead = instead;
-    const qcow2::Chain chain = subject.open(o);
-    for (const std::string& file : n.chain_files)
-        build_chain_file(chain, file, chain.top().image() && chain.top().image()->log(), true);
-}
-
 bool has_name(const MergeNote& n) { return !n.old.back().is_there(); }
 
 void exchange(const Subject& subject, const MergeNote& n) {
     if (subject.device)
         exchange_in_device(subject.name, n);
     else if (!has_name(n))
-        rebuild_chain_files(subject, n, std::pair(n.path, n.unnamed()));
+        rebuild_chain_files(subject, at_rest(n), {}, std::pair(n.path, n.unnamed()));
 }
 
 // ---- The name ----
@@ -256,7 +261,7 @@ void tell_name(const Subject& subject, const MergeNote& n) {
         if (!merged) throw failed("{}: has not the merged file {}", escaped(subject.name), in_quotes(n.path));
         dm::message(subject.name, fmt::format("moved {} {}", merged->id, dm::message_word(n.path)));
     } else {
-        rebuild_chain_files(subject, n, std::nullopt);
+        rebuild_chain_files(subject, at_rest(n));
     }
     KnownFile unnamed = n.merged;
     unnamed.path = n.unnamed();
@@ -264,10 +269,13 @@ void tell_name(const Subject& subject, const MergeNote& n) {
     remove_file(n.merging_chain());
 }
 
-void remove_old(const MergeNote& n) {
+void remove_old(const Subject& subject, const MergeNote& n) {
+    const auto why = who_uses(subject, n);
     for (std::size_t i = n.way == Way::in_place; i + 1 < n.old.size(); i++) {
         std::error_code none;
-        if (n.old[i].is_there())
+        if (why[i])
+            fmt::print(stderr, "dmchain: {}: {}, since the merge began: it stays\n", escaped(n.old[i].path), *why[i]);
+        else if (n.old[i].is_there())
             remove_file(n.old[i].path);
         else if (fs::exists(n.old[i].path, none))
             fmt::print(stderr, "dmchain: {}: is another file than when the merge began: it stays\n", escaped(n.old[i].path));
@@ -277,10 +285,10 @@ void remove_old(const MergeNote& n) {
 }  // namespace
 
 void undo_exchange(const Subject& subject, const MergeNote& n) {
-    if (n.way == Way::in_place && subject.device)
-        tell_growing(subject, n, false);
-    else if (!subject.device && (n.copied || n.way == Way::in_place))
-        rebuild_chain_files(subject, n, std::nullopt);
+    if (n.way == Way::in_place)
+        tell_growing(subject, at_rest(n), {n.old.front().path}, false);
+    else if (!subject.device && n.copied)
+        rebuild_chain_files(subject, at_rest(n));
 }
 
 bool is_landed(const Subject& subject, const MergeNote& n) {
@@ -294,9 +302,14 @@ bool is_landed(const Subject& subject, const MergeNote& n) {
 
 bool run_merge(const Subject& subject, MergeNote& n, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
     if (!n.copied) {
-        if (n.way == Way::in_place) tell_growing(subject, n, true);
+        if (n.way == Way::in_place) {
+            if (!n.adding) require_unshared(subject, n);
+            tell_growing(subject, at_rest(n), {n.old.front().path}, true);
+        }
         if (!(n.way == Way::new_file ? copy(n, size, options) : add(n, size, options))) return false;
-        if (n.way == Way::in_place) tell_growing(subject, n, false);
+        // The chain files of a chain at rest are told by the exchange.
+        if (n.way == Way::in_place && subject.device) tell_growing(subject, {}, {n.old.front().path}, false);
+        if (n.way != Way::in_place && !options.keep_old) require_unshared(subject, n);
         n.merged = known_file(n.unnamed());
         n.copied = true;
         write_note(n);
@@ -304,7 +317,7 @@ bool run_merge(const Subject& subject, MergeNote& n, const std::optional<chain::
     exchange(subject, n);
     take_name(n, options.keep_old);
     tell_name(subject, n);
-    if (!options.keep_old) remove_old(n);
+    if (!options.keep_old) remove_old(subject, n);
     return true;
 }
 

@@ -63,9 +63,9 @@ void write_note(const MergeNote& n) {
         then.push_back(next.old);
         then_ways.push_back(name_of(next.way));
     }
-    const Json j = {{"path", n.path},   {"old", n.old},       {"way", name_of(n.way)}, {"adding", n.adding},
-                    {"added", n.added}, {"copied", n.copied}, {"merged", n.merged},    {"chain_files", n.chain_files},
-                    {"allow", n.allow}, {"then", then},       {"then_ways", then_ways}};
+    const Json j = {{"path", n.path},   {"old", n.old},       {"way", name_of(n.way)},  {"adding", n.adding},
+                    {"added", n.added}, {"copied", n.copied}, {"merged", n.merged},     {"chain_files", n.chain_files},
+                    {"allow", n.allow}, {"then", then},       {"then_ways", then_ways}, {"registry", n.registry}};
     const std::string text = j.dump(1) + "\n";
     std::error_code none;
     write_text(n.file(), text);
@@ -89,6 +89,7 @@ static MergeNote parse_note(const std::string& file) {
     j.at("merged").get_to(n.merged);
     n.chain_files = j.value("chain_files", n.chain_files);
     n.allow = j.value("allow", n.allow);
+    n.registry = j.value("registry", n.registry);
     n.way = way_of(j.value("way", ""));
     n.adding = j.value("adding", false);
     n.added = j.value("added", n.added);
@@ -126,6 +127,23 @@ std::optional<MergeNote> read_note(const std::string& path) {
 }
 
 // The device's own names for its layers: in the midst of a merge the headers name others.
+void require_settled(const std::string& layer) {
+    // The note lies beside the topmost layer, and leads from the lowest: those between have none.
+    std::error_code none;
+    for (const auto& entry : fs::directory_iterator(fs::path(layer).parent_path(), none)) {
+        const std::string file = entry.path().string();
+        if (!file.ends_with(MergeNote{}.file()) || !is_note(file)) continue;
+        const MergeNote n = parse_note(file);
+        if (n.way != Way::in_place) continue;
+        for (std::size_t i = 0; i + 1 < n.old.size(); i++) {
+            KnownFile k = n.old[i];
+            if (fs::path(k.path).filename() == fs::path(layer).filename() && fs::exists(layer, none) &&
+                identity_of(layer).inode == k.inode)
+                throw failed("{}: is being merged into {}: it is no snapshot any more", escaped(layer), in_quotes(n.path));
+        }
+    }
+}
+
 std::vector<std::string> layer_paths(const Subject& subject, const qcow2::ChainOptions& options) {
     std::vector<std::string> out;
     if (subject.device) {

@@ -45,6 +45,7 @@ struct MergeNote {
     KnownFile merged{};                      // once it is copied
     std::vector<std::string> chain_files{};  // of a chain at rest, that are rebuilt
     std::vector<std::string> allow{};        // as in qcow2::ChainOptions, for that
+    std::vector<std::string> registry{};     // folders where others may name the layers
     struct Next {
         std::vector<KnownFile> old;
         Way way = Way::new_file;
@@ -66,6 +67,8 @@ void remove_note(const MergeNote& note);
 bool is_note(const std::string& file);
 // Of the layer at @path, if there is one. Throws failed() if it is no note.
 std::optional<MergeNote> read_note(const std::string& path);
+// Throws failed() for a layer to which others are being added in place, or that is being added so: the state it held is gone.
+void require_settled(const std::string& layer);
 // Of the chain, base first; those that are files.
 std::vector<std::string> layer_paths(const Subject& subject, const qcow2::ChainOptions& options);
 // Those of merges of the chain that were cut off, the ones to go on with first.

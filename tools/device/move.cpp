@@ -17,9 +17,9 @@
 
 #include "chain/output.hpp"
 #include "chain/owner.hpp"
+#include "device/growing.hpp"
 #include "device/merge.hpp"
 #include "device/shared.hpp"
-#include "device/start.hpp"
 #include "io/copy_file.hpp"
 #include "io/lasting.hpp"
 #include "io/qemu_lock.hpp"
@@ -150,34 +150,17 @@ void exchange_in_device(const std::string& device, const MovePlan& p) {
     dm::message(device, fmt::format("copied {} {}", l->id, dm::message_word(p.to)));
 }
 
-void rebuild(const Subject& subject, const MovePlan& p, const std::vector<std::string>& growing) {
-    if (p.chain_files.empty()) return;
-    qcow2::ChainOptions o;
-    o.allow = p.allow;
-    const qcow2::Chain chain = subject.open(o);
-    for (const std::string& file : p.chain_files)
-        build_chain_file(chain, file, chain.top().image() && chain.top().image()->log(), true, growing);
-}
-
-void tell_above(const Subject& subject, const MovePlan& p, bool growing) {
-    if (!subject.device) return rebuild(subject, p, growing ? std::vector{p.above} : std::vector<std::string>());
-    const Live live = look_at(subject.name);
-    const Identity who = identity_of(p.above);
-    for (const dm::OpenLayer& l : live.layers)
-        if (l.is(who)) return dm::message(subject.name, fmt::format("{} {}", growing ? "growing" : "grown", l.id));
-    throw failed("{}: has not the layer {}", escaped(subject.name), in_quotes(p.above));
-}
-
 void name_in_header(const Subject& subject, const MovePlan& p) {
+    const AtRest rest{p.chain_files, p.allow};
     const std::string name = name_for_above(p);
     if (qcow2::read_header(File(p.above)).backing_name != name) {
-        tell_above(subject, p, true);
+        tell_growing(subject, rest, {p.above}, true);
         // The turn of a chain at rest is a lock of the image on top.
         const bool locked = !subject.device && fs::equivalent(p.above, subject.top);
         Writable above = locked ? Writable::open_locked(p.above) : Writable::open(p.above);
         qcow2::set_backing_name(above, name);
     }
-    tell_above(subject, p, false);
+    tell_growing(subject, rest, {p.above}, false);
 }
 
 }  // namespace

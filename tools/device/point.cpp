@@ -2,6 +2,7 @@
 // See point.hpp.
 #include "device/point.hpp"
 
+#include "device/merge_note.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::device {
@@ -16,6 +17,7 @@ std::size_t find_snapshot(const qcow2::Chain& chain, const std::string& text) {
     if (is_active(*chain.layers()[layer]))
         throw failed("{}: is the active layer, which still changes, and no snapshot: name none for the state of now",
                      escaped(chain.layers()[layer]->file().path()));
+    require_settled(chain.layers()[layer]->file().name());
     chain::require_whole(chain::label_of(*chain.layers()[layer]), chain.layers()[layer]->file().path());
     return layer;
 }

@@ -11,9 +11,9 @@
 
 #include "chain/owner.hpp"
 #include "chain/unseen.hpp"
+#include "device/growing.hpp"
 #include "device/merge_note.hpp"
 #include "device/shared.hpp"
-#include "device/start.hpp"
 #include "io/qemu_lock.hpp"
 #include "io/text.hpp"
 #include "io/writable.hpp"
@@ -26,13 +26,6 @@ namespace fs = std::filesystem;
 namespace {
 
 using State = ChainImage::State;
-
-std::size_t topmost_sealed(const Subject& subject, const std::vector<ChainImage>& images) {
-    std::size_t i = images.size();
-    while (i > 0 && images[i - 1].state != State::sealed) i--;
-    if (!i) throw failed("{}: has no sealed layer: take a snapshot first", escaped(subject.name));
-    return i - 1;
-}
 
 // Why the layer stays as it is; "": it can be pruned.
 std::string why_not(const ChainImage& i, const Shared& shared, std::size_t number) {
@@ -67,21 +60,6 @@ qcow2::Chain open_chain(const Subject& subject, const std::vector<std::string>& 
     return subject.open(o);
 }
 
-void tell(const Subject& subject, const PrunePlan& plan, bool growing) {
-    if (subject.device) {
-        for (const PrunePlan::Layer& l : plan.layers)
-            dm::message(subject.name, fmt::format("{} {}", growing ? "growing" : "grown", *plan.images[l.number].id));
-        return;
-    }
-    std::vector<std::string> paths;
-    if (growing)
-        for (const PrunePlan::Layer& l : plan.layers) paths.push_back(plan.images[l.number].path);
-    if (plan.chain_files.empty()) return;
-    const qcow2::Chain chain = open_chain(subject, plan.allow, false);
-    for (const std::string& file : plan.chain_files)
-        build_chain_file(chain, file, chain.top().image() && chain.top().image()->log(), true, paths);
-}
-
 void mark(const ChainImage& image) {
     qcow2::Label label = image.label.value_or(qcow2::Label{image.time()});
     if (label.pruned) return;
@@ -107,7 +85,7 @@ PrunePlan plan_prune(const Subject& subject, const std::vector<std::string>& kee
     if (!subject.device && top.state != State::sealed) chain::require_ours(top.path, false);
     const Shared shared(subject, p.images, registry);
     if (!subject.device) p.chain_files = shared.own_chain_files();
-    p.points.assign(topmost_sealed(subject, p.images) + 1, false);
+    p.points.assign(topmost_sealed(p.images, subject.name) + 1, false);
     p.points.back() = true;
     for (const std::string& text : keep) {
         const std::size_t number = find_image(p.images, text);
@@ -143,7 +121,10 @@ PrunePlan plan_prune(const Subject& subject, const std::vector<std::string>& kee
 
 void prune(const Subject& subject, const PrunePlan& plan) {
     if (plan.layers.empty()) return;
-    tell(subject, plan, true);
+    const AtRest rest{plan.chain_files, plan.allow};
+    std::vector<std::string> paths;
+    for (const PrunePlan::Layer& l : plan.layers) paths.push_back(plan.images[l.number].path);
+    tell_growing(subject, rest, paths, true);
     std::map<std::size_t, Writable> files;
     for (const PrunePlan::Layer& l : plan.layers) mark(plan.images[l.number]);
     for (const PrunePlan::Layer& l : plan.layers) files.emplace(l.number, Writable::open(plan.images[l.number].path));
@@ -159,7 +140,7 @@ void prune(const Subject& subject, const PrunePlan& plan) {
     }
     for (auto& [number, file] : files) file.sync();
     files.clear();
-    tell(subject, plan, false);
+    tell_growing(subject, rest, paths, false);
 }
 
 }  // namespace dmchain::device

@@ -44,6 +44,7 @@ RollbackPlan plan_rollback(const Subject& subject, const std::string& snapshot, 
         throw failed("{}: is being added to, by a merge that was cut off: finish that with 'dmchain compact {}'",
                      escaped(image.path), escaped(subject.name));
     chain::require_whole(image.label, image.path);
+    require_settled(image.path);
     if (image.raw) throw failed("{}: is a raw image: the layer above it stays", escaped(image.path));
     dm::require_unused(subject.name);
     RollbackPlan plan;

@@ -2,7 +2,10 @@
 // See chain.hpp.
 #include "qcow2/chain.hpp"
 
+#include <sys/file.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <bit>
 #include <filesystem>
 #include <map>
@@ -207,6 +210,16 @@ Chain::Chain(const std::string& top, const ChainOptions& options) {
     Faults faults;
     Opener(options, faults, warnings_).open(top, layers_);
     std::reverse(layers_.begin(), layers_.end());
+    if (options.hold) hold();
+}
+
+// As Writable locks what is written.
+void Chain::hold() const {
+    for (const auto& l : layers_) {
+        if (l->image() && l->image()->log()) continue;
+        if (::flock(l->file().fd(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+            throw failed("{}: another dmchain changes it: wait until it is done", escaped(l->file().path()));
+    }
 }
 
 Chain::Chain(const std::string& top, const ChainOptions& options, Faults& faults) {

@@ -72,6 +72,7 @@ struct ChainOptions {
     // A file of the chain that another one stands in for, which holds the same as it and what is between: a merged one that has
     // not got its name yet.
     std::optional<std::pair<std::string, std::string>> instead{};
+    bool hold = false;     // as long as it is open, no other command adds to its sealed images or takes parts of them away
     std::string locked{};  // path of an image that the caller writes, and has locked
 };
 
@@ -102,6 +103,8 @@ public:
     std::uint32_t unit() const;
 
 private:
+    void hold() const;
+
     std::vector<std::unique_ptr<Layer>> layers_;
     std::optional<Error> stopped_;
     std::vector<std::string> warnings_;

@@ -3,7 +3,6 @@
 #include "qcow2/header_bytes.hpp"
 
 #include <algorithm>
-
 #include <cstring>
 
 #include "io/crc32c.hpp"
