@@ -40,16 +40,18 @@
 #define SLOT_USED 4ull
 #define SLOT_MASK 7ull
 
-/* A run: in its upper 16 bits its first block in the chunk, below that the disk's; 0: none. */
-#define RUN_BITS 48
-#define RUN_MASK ((1ull << RUN_BITS) - 1)
-
+/*
+ * Blocks of a chunk that lie one after the other on the disk, or that are all not mapped. Runs take
+ * 6 bytes each, so that 64 clusters in as many places fit in 512 bytes: first the places, then
+ * their first blocks in the chunk.
+ */
 struct runs {
 	struct list_head list; /* of extents->runs */
 	u64 *slot; /* that points here */
 	struct rcu_head rcu;
+	u64 before; /* the block on the disk that places are counted from */
 	u32 count;
-	u64 run[];
+	u32 place[]; /* 0: not mapped; then u16 first[] */
 };
 
 /* For the hot path: a file of a few chunks is one or two cache lines. */
@@ -110,23 +112,25 @@ static void want(struct chain_extents *ex, unsigned int id, u32 chunk)
 		queue_work(system_unbound_wq, &ex->work);
 }
 
-/* Block @block of the chunk: its place on the disk, or 0; *@rest: blocks that are alike from it. */
-static u64 run_of(const struct runs *r, u32 block, u32 *rest)
+/*
+ * Block @block of the chunk, which has @blocks: its place on the disk, or 0; *@rest: blocks that are
+ * alike from it.
+ */
+static u64 run_of(const struct runs *r, u32 block, u32 blocks, u32 *rest)
 {
+	const u16 *first = (const u16 *)(r->place + r->count);
 	u32 lo = 0, hi = r->count;
-	u64 first;
 
 	while (hi - lo > 1) {
 		u32 mid = (lo + hi) / 2;
 
-		if (r->run[mid] >> RUN_BITS <= block)
+		if (first[mid] <= block)
 			lo = mid;
 		else
 			hi = mid;
 	}
-	*rest = (hi < r->count ? (u32)(r->run[hi] >> RUN_BITS) : U16_MAX + 1) - block;
-	first = r->run[lo] & RUN_MASK;
-	return first ? first + block - (r->run[lo] >> RUN_BITS) : 0;
+	*rest = (hi < r->count ? first[hi] : blocks) - block;
+	return r->place[lo] ? r->before + r->place[lo] + block - first[lo] : 0;
 }
 
 /* Under rcu_read_lock(). */
@@ -152,7 +156,7 @@ static bool find(struct chain_extents *ex, unsigned int id, u64 pos, blk_opf_t o
 			cmpxchg_relaxed(at, slot, slot | SLOT_USED);
 		shift = m->block_shift;
 		block = run_of((const void *)(unsigned long)(slot & ~SLOT_MASK), within >> shift,
-			       &rest);
+			       (CHUNK_MASK + 1) >> shift, &rest);
 		if (!block)
 			return false;
 		within &= (1u << shift) - 1;
@@ -265,17 +269,19 @@ static unsigned long extents_shrink_scan(struct shrinker *s, struct shrink_contr
 
 /* Runs as they are found. */
 struct gathered {
-	u64 one; /* the first */
-	u64 *run; /* all: &one, or allocated */
+	struct found_run {
+		u64 place; /* block on the disk; 0: not mapped */
+		u16 first; /* block in the chunk */
+	} one, *run; /* the first; all: &one, or allocated */
 	u32 count, room;
 };
 
-static bool gather(struct gathered *g, u64 run)
+static bool gather(struct gathered *g, u16 first, u64 place)
 {
 	if (g->count == g->room) {
 		u32 room = max(2 * g->room, 32u);
-		u64 *more = krealloc_array(g->run == &g->one ? NULL : g->run, room, sizeof(u64),
-					   GFP_KERNEL);
+		struct found_run *more = krealloc_array(g->run == &g->one ? NULL : g->run, room,
+							sizeof(*more), GFP_KERNEL);
 
 		if (!more)
 			return false;
@@ -284,8 +290,29 @@ static bool gather(struct gathered *g, u64 run)
 		g->run = more;
 		g->room = room;
 	}
-	g->run[g->count++] = run;
+	g->run[g->count].place = place;
+	g->run[g->count++].first = first;
 	return true;
+}
+
+/* In @r, which has room for them. What lies more than 32 bits of blocks away is not mapped. */
+static void pack_runs(struct runs *r, const struct gathered *g)
+{
+	u16 *first = (u16 *)(r->place + g->count);
+	u64 lowest = U64_MAX;
+	u32 i;
+
+	for (i = 0; i < g->count; i++)
+		if (g->run[i].place)
+			lowest = min(lowest, g->run[i].place);
+	r->count = g->count;
+	r->before = lowest - 1;
+	for (i = 0; i < g->count; i++) {
+		u64 place = g->run[i].place ? g->run[i].place - r->before : 0;
+
+		r->place[i] = place > U32_MAX ? 0 : place;
+		first[i] = g->run[i].first;
+	}
 }
 
 /*
@@ -298,7 +325,7 @@ static u64 place_of(const struct chain_extent_map *m, struct inode *inode, u64 b
 	u64 end = bdev_nr_sectors(m->bdev) >> m->block_shift;
 	sector_t place = block;
 
-	if (bmap(inode, &place) || place >= min(end, RUN_MASK))
+	if (bmap(inode, &place) || place >= end)
 		return 0;
 	return place;
 }
@@ -314,7 +341,7 @@ static bool gather_chunk(const struct chain_extent_map *m, struct inode *inode, 
 	for (i = 0; i < count; i++) {
 		place = place_of(m, inode, first + i);
 		if (!i || place != next)
-			if (!gather(g, (u64)i << RUN_BITS | place))
+			if (!gather(g, i, place))
 				return false;
 		next = place ? place + 1 : 0;
 		if (!(i & 63))
@@ -328,6 +355,7 @@ static void look_up_chunk(struct chain_extents *ex, unsigned int id, u32 chunk)
 	struct chain_extent_map *m = id < ex->table->ids ? ex->table->map[id] : NULL;
 	struct gathered g = { .run = &g.one, .room = 1 };
 	struct runs *r;
+	size_t bytes;
 	u64 *slot;
 
 	if (!m || chunk > (m->end - 1) >> CHUNK_SHIFT || m->slot[chunk])
@@ -336,18 +364,18 @@ static void look_up_chunk(struct chain_extents *ex, unsigned int id, u32 chunk)
 	if (!gather_chunk(m, file_inode(m->layer->layer->opened.file), chunk, &g))
 		goto out;
 	if (g.count == 1) {
-		WRITE_ONCE(*slot, g.one & RUN_MASK ? g.one << m->block_shift << SLOT_KIND_BITS |
-							     SLOT_WHOLE : SLOT_NONE);
+		WRITE_ONCE(*slot, g.one.place ? g.one.place << m->block_shift << SLOT_KIND_BITS |
+							SLOT_WHOLE : SLOT_NONE);
 		goto out;
 	}
-	if (!make_room(ex, struct_size(r, run, g.count)))
+	bytes = struct_size(r, place, g.count) + g.count * sizeof(u16);
+	if (!make_room(ex, bytes))
 		goto out;
-	r = kmalloc(struct_size(r, run, g.count), GFP_KERNEL);
+	r = kmalloc(bytes, GFP_KERNEL);
 	if (!r)
 		goto out;
-	r->count = g.count;
 	r->slot = slot;
-	memcpy(r->run, g.run, g.count * sizeof(u64));
+	pack_runs(r, &g);
 	list_add_tail(&r->list, &ex->runs);
 	WRITE_ONCE(ex->run_count, ex->run_count + 1);
 	count_bytes(ex, ksize(r));
