@@ -18,6 +18,7 @@ struct TableOptions {
     std::optional<std::uint64_t> replay{};       // bytes
     std::optional<std::uint64_t> low_water{};    // bytes
     bool error_if_no_space = false;
+    bool file_io = false;
 };
 
 struct Device {
