@@ -633,7 +633,7 @@ static bool add_fresh(struct chain_extents *ex, struct chain_layer_open *l)
 {
 	struct chain_extent_layer *ly = l->extents;
 
-	if (l->dev || l->unsealed)
+	if (l->dev || l->unsealed || (ly && ly->map))
 		return false;
 	if (ly) {
 		list_del(&ly->list);
