@@ -297,6 +297,7 @@ static void chain_free(struct chain *c)
 {
 	chain_bio_exit(c);
 	chain_unload(c);
+	chain_writer_exit(c);
 	chain_inflight_exit(&c->inflight);
 	kfree(c->path);
 	kfree(c);
@@ -340,6 +341,11 @@ static int chain_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	ti->private = c;
 	c->writable = chain_file_active(&c->file);
 	if (c->writable) {
+		r = chain_writer_init(c);
+		if (r) {
+			ti->error = "Cannot allocate the writer's threads";
+			goto bad;
+		}
 		ti->num_flush_bios = 1;
 		ti->num_discard_bios = 1;
 		ti->num_write_zeroes_bios = 1;

@@ -13,14 +13,23 @@ static int init_parts(struct chain_writer *w)
 
 	chain_thread_init(w);
 	chain_room_init(w);
-	r = chain_first_init(w);
-	if (!r)
-		r = chain_commit_init(w);
-	if (r)
-		return r;
-	w->wq = alloc_ordered_workqueue("dm-chain-write", WQ_MEM_RECLAIM);
-	w->commit_wq = alloc_ordered_workqueue("dm-chain-commit", WQ_MEM_RECLAIM);
-	return w->wq && w->commit_wq ? 0 : -ENOMEM;
+	r = chain_commit_init(w);
+	return r ? r : chain_first_init(w);
+}
+
+int chain_writer_init(struct chain *c)
+{
+	c->write_wq = alloc_ordered_workqueue("dm-chain-write", WQ_MEM_RECLAIM);
+	c->commit_wq = alloc_ordered_workqueue("dm-chain-commit", WQ_MEM_RECLAIM);
+	return c->write_wq && c->commit_wq ? 0 : -ENOMEM;
+}
+
+void chain_writer_exit(struct chain *c)
+{
+	if (c->write_wq)
+		destroy_workqueue(c->write_wq);
+	if (c->commit_wq)
+		destroy_workqueue(c->commit_wq);
 }
 
 /* Whether the active layer has the log that the layer table notes. */
@@ -68,6 +77,8 @@ int chain_writer_open(struct chain *c, const struct chain_write_options *o, char
 		return -ENOMEM;
 	c->writer = w;
 	w->chain = c;
+	w->wq = c->write_wq;
+	w->commit_wq = c->commit_wq;
 	w->options = *o;
 	r = init_parts(w);
 	if (!r)
@@ -133,17 +144,12 @@ void chain_writer_close(struct chain *c)
 
 	if (!w)
 		return;
-	if (w->wq)
-		chain_exchange_close(w);
-	if (w->commit_wq) {
-		cancel_delayed_work_sync(&w->commit_timer);
-		cancel_delayed_work_sync(&w->retry_timer);
-		drain_workqueue(w->commit_wq);
-	}
-	if (w->wq)
-		destroy_workqueue(w->wq);
-	if (w->commit_wq)
-		destroy_workqueue(w->commit_wq);
+	chain_exchange_close(w);
+	cancel_delayed_work_sync(&w->commit_timer);
+	cancel_delayed_work_sync(&w->retry_timer);
+	drain_workqueue(w->commit_wq);
+	drain_workqueue(w->wq);
+	drain_workqueue(w->commit_wq);
 	if (w->store)
 		chain_store_close(w->store);
 	if (w->active)

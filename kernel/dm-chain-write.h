@@ -15,6 +15,15 @@
 #include "dm-chain.h"
 
 /*
+ * The writer's threads, for as long as there is the target: a process that was killed cannot make
+ * them, and a resume must not fail because of that. Context: process, sleeps. Returns 0 or -ENOMEM;
+ * chain_writer_exit() is due in both cases.
+ */
+int chain_writer_init(struct chain *c);
+/* The writer is closed. Sleeps. */
+void chain_writer_exit(struct chain *c);
+
+/*
  * Makes the chain writable: opens its active layer and brings the index up to the end of the log.
  * Context: process, may sleep. Returns 0, or an error, with *@error set and logged.
  */

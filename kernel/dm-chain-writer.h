@@ -75,8 +75,8 @@ struct chain_writer {
 	bool packed_waits; /* for room in the chain file, or for memory */
 	int store_error; /* of the last time that the index was to be written back */
 
-	struct workqueue_struct *wq; /* ordered: the writer */
-	struct workqueue_struct *commit_wq; /* ordered: what blocks for long */
+	struct workqueue_struct *wq; /* of the chain. Ordered: the writer */
+	struct workqueue_struct *commit_wq; /* the same: what blocks for long */
 	struct work_struct work;
 	struct work_struct commit_work;
 	struct work_struct grow_work;

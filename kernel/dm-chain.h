@@ -59,6 +59,8 @@ struct chain {
 	struct llist_head __percpu *pending; /* of struct chain_io; see chain_io_queue() */
 	struct workqueue_struct *wq; /* bound: works run one after the other until one blocks */
 	struct workqueue_struct *inflate_wq; /* unbound: inflating is work for any processor */
+	struct workqueue_struct *write_wq; /* writable: the writer's thread */
+	struct workqueue_struct *commit_wq; /* writable: the writer's, for what blocks for long */
 	struct bio_set split_bios; /* with a struct chain_io in front */
 };
 
