@@ -113,8 +113,8 @@ static void want(struct chain_extents *ex, unsigned int id, u32 chunk)
 }
 
 /*
- * Block @block of the chunk, which has @blocks: its place on the disk, or 0; *@rest: blocks that are
- * alike from it.
+ * Block @block of the chunk, which has @blocks: its place on the disk, or 0. *@rest: blocks that
+ * are alike from it.
  */
 static u64 run_of(const struct runs *r, u32 block, u32 blocks, u32 *rest)
 {
