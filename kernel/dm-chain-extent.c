@@ -41,17 +41,17 @@
 #define SLOT_MASK 7ull
 
 /*
- * Blocks of a chunk that lie one after the other on the disk, or that are all not mapped. Runs take
- * 6 bytes each, so that 64 clusters in as many places fit in 512 bytes: first the places, then
- * their first blocks in the chunk.
+ * A run: blocks of a chunk that lie one after the other on the disk; it ends where the next begins,
+ * or a hole (what is not mapped). A run takes 6 bytes, a hole 2, so that 64 clusters in as many
+ * places fit in 512 bytes.
  */
 struct runs {
 	struct list_head list; /* of extents->runs */
 	u64 *slot; /* that points here */
 	struct rcu_head rcu;
-	u64 before; /* the block on the disk that places are counted from */
-	u32 count;
-	u32 place[]; /* 0: not mapped; then u16 first[] */
+	u64 base; /* the block on the disk that places are counted from */
+	u16 count, holes;
+	u32 place[]; /* of count; then u16 first[] of count, u16 hole[] of holes: blocks in the chunk */
 };
 
 /* For the hot path: a file of a few chunks is one or two cache lines. */
@@ -112,25 +112,41 @@ static void want(struct chain_extents *ex, unsigned int id, u32 chunk)
 		queue_work(system_unbound_wq, &ex->work);
 }
 
+/* How many of the @count numbers at @sorted are @block at the most. */
+static u32 up_to(const u16 *sorted, u32 count, u32 block)
+{
+	u32 lo = 0;
+
+	while (lo < count) {
+		u32 mid = (lo + count) / 2;
+
+		if (sorted[mid] <= block)
+			lo = mid + 1;
+		else
+			count = mid;
+	}
+	return lo;
+}
+
 /*
  * Block @block of the chunk, which has @blocks: its place on the disk, or 0. *@rest: blocks that
  * are alike from it.
  */
 static u64 run_of(const struct runs *r, u32 block, u32 blocks, u32 *rest)
 {
-	const u16 *first = (const u16 *)(r->place + r->count);
-	u32 lo = 0, hi = r->count;
+	const u16 *first = (const u16 *)(r->place + r->count), *hole = first + r->count;
+	u32 i = up_to(first, r->count, block), end = i < r->count ? first[i] : blocks, h;
 
-	while (hi - lo > 1) {
-		u32 mid = (lo + hi) / 2;
-
-		if (first[mid] <= block)
-			lo = mid;
-		else
-			hi = mid;
+	*rest = end - block;
+	if (!i--)
+		return 0; /* before the first run */
+	h = up_to(hole, r->holes, first[i]);
+	if (h < r->holes && hole[h] < end) {
+		if (block >= hole[h])
+			return 0;
+		*rest = hole[h] - block;
 	}
-	*rest = (hi < r->count ? first[hi] : blocks) - block;
-	return r->place[lo] ? r->before + r->place[lo] + block - first[lo] : 0;
+	return r->base + r->place[i] + block - first[i];
 }
 
 /* Under rcu_read_lock(). */
@@ -295,24 +311,37 @@ static bool gather(struct gathered *g, u16 first, u64 place)
 	return true;
 }
 
-/* In @r, which has room for them. What lies more than 32 bits of blocks away is not mapped. */
-static void pack_runs(struct runs *r, const struct gathered *g)
+/* What @g has, packed, with the fields up to @base and counts set. Returns NULL without memory. */
+static struct runs *pack_runs(const struct gathered *g)
 {
-	u16 *first = (u16 *)(r->place + g->count);
-	u64 lowest = U64_MAX;
-	u32 i;
+	u64 base = U64_MAX;
+	u32 i, count = 0;
+	struct runs *r;
+	u16 *first, *hole;
 
-	for (i = 0; i < g->count; i++)
-		if (g->run[i].place)
-			lowest = min(lowest, g->run[i].place);
-	r->count = g->count;
-	r->before = lowest - 1;
 	for (i = 0; i < g->count; i++) {
-		u64 place = g->run[i].place ? g->run[i].place - r->before : 0;
-
-		r->place[i] = place > U32_MAX ? 0 : place;
-		first[i] = g->run[i].first;
+		if (!g->run[i].place)
+			continue;
+		base = min(base, g->run[i].place);
+		count++;
 	}
+	r = kmalloc(struct_size(r, place, count) + g->count * sizeof(u16), GFP_KERNEL);
+	if (!r)
+		return NULL;
+	r->base = base;
+	r->count = count;
+	r->holes = g->count - count;
+	first = (u16 *)(r->place + count);
+	hole = first + count;
+	for (i = 0, count = 0; i < g->count; i++) {
+		if (g->run[i].place) {
+			first[count] = g->run[i].first;
+			r->place[count++] = g->run[i].place - base;
+		} else {
+			*hole++ = g->run[i].first;
+		}
+	}
+	return r;
 }
 
 /*
@@ -335,11 +364,16 @@ static bool gather_chunk(const struct chain_extent_map *m, struct inode *inode, 
 			 struct gathered *g)
 {
 	u32 per_chunk = 1u << (CHUNK_SHIFT - m->block_shift), i;
-	u64 first = (u64)chunk * per_chunk, place, next = 0;
+	u64 first = (u64)chunk * per_chunk, place, next = 0, near = 0;
 	u32 count = min_t(u64, per_chunk, (m->end >> m->block_shift) - first);
 
 	for (i = 0; i < count; i++) {
 		place = place_of(m, inode, first + i);
+		/* Of places that 32 bits cannot tell apart only those near the first are mapped. */
+		if (place && !near)
+			near = place;
+		if (place && (place > near ? place - near : near - place) > S32_MAX)
+			place = 0;
 		if (!i || place != next)
 			if (!gather(g, i, place))
 				return false;
@@ -355,7 +389,6 @@ static void look_up_chunk(struct chain_extents *ex, unsigned int id, u32 chunk)
 	struct chain_extent_map *m = id < ex->table->ids ? ex->table->map[id] : NULL;
 	struct gathered g = { .run = &g.one, .room = 1 };
 	struct runs *r;
-	size_t bytes;
 	u64 *slot;
 
 	if (!m || chunk > (m->end - 1) >> CHUNK_SHIFT || m->slot[chunk])
@@ -368,14 +401,12 @@ static void look_up_chunk(struct chain_extents *ex, unsigned int id, u32 chunk)
 							SLOT_WHOLE : SLOT_NONE);
 		goto out;
 	}
-	bytes = struct_size(r, place, g.count) + g.count * sizeof(u16);
-	if (!make_room(ex, bytes))
+	if (!make_room(ex, struct_size(r, place, g.count) + g.count * sizeof(u16)))
 		goto out;
-	r = kmalloc(bytes, GFP_KERNEL);
+	r = pack_runs(&g);
 	if (!r)
 		goto out;
 	r->slot = slot;
-	pack_runs(r, &g);
 	list_add_tail(&r->list, &ex->runs);
 	WRITE_ONCE(ex->run_count, ex->run_count + 1);
 	count_bytes(ex, ksize(r));
