@@ -8,10 +8,14 @@
 
 #include <linux/blkdev.h>
 #include <linux/fs.h>
+#include <linux/sched.h>
 #include <linux/shrinker.h>
 #include <linux/slab.h>
 #include <linux/version.h>
 #include <linux/workqueue.h>
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+#include <linux/filelock.h>
+#endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
 #define CHAIN_OPEN_READ FMODE_READ
@@ -132,6 +136,48 @@ chain_shrinker_register(unsigned long (*count)(struct shrinker *, struct shrink_
 static inline void chain_shrinker_unregister(struct chain_shrinker *s)
 {
 	shrinker_free(s);
+}
+#endif
+
+/* Leases became a type of their own in 6.9. This is one for the layout of a file, to be broken. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 9, 0)
+#define chain_lease file_lock
+#define chain_lease_operations lock_manager_operations
+#define chain_lease_free locks_free_lock
+#define chain_lease_owner(lease) ((lease)->fl_owner)
+
+static inline struct file_lock *chain_lease_alloc(struct file *file, void *owner)
+{
+	struct file_lock *lease = locks_alloc_lock();
+
+	if (lease) {
+		lease->fl_flags = FL_LAYOUT;
+		lease->fl_type = F_RDLCK;
+		lease->fl_end = OFFSET_MAX;
+		lease->fl_owner = owner;
+		lease->fl_pid = current->tgid;
+		lease->fl_file = file;
+	}
+	return lease;
+}
+#else
+#define chain_lease file_lease
+#define chain_lease_operations lease_manager_operations
+#define chain_lease_free locks_free_lease
+#define chain_lease_owner(lease) ((lease)->c.flc_owner)
+
+static inline struct file_lease *chain_lease_alloc(struct file *file, void *owner)
+{
+	struct file_lease *lease = locks_alloc_lease();
+
+	if (lease) {
+		lease->c.flc_flags = FL_LAYOUT;
+		lease->c.flc_type = F_RDLCK;
+		lease->c.flc_owner = owner;
+		lease->c.flc_pid = current->tgid;
+		lease->c.flc_file = file;
+	}
+	return lease;
 }
 #endif
 

@@ -786,3 +786,13 @@ void chain_index_stats(struct chain_index *ix, struct chain_index_stats *s)
 	for_each_possible_cpu(cpu)
 		s->hits += READ_ONCE(per_cpu_ptr(ix->cpu, cpu)->hits);
 }
+
+void chain_index_charge(struct chain_index *ix, long bytes)
+{
+	atomic64_add(bytes, &ix->bytes);
+}
+
+u64 chain_index_share(const struct chain_index *ix)
+{
+	return (ix->limit - ix->fixed) / 4;
+}

@@ -73,6 +73,14 @@ int chain_index_find(struct chain_index *index, sector_t sector, unsigned int ma
 void chain_index_stats(struct chain_index *index, struct chain_index_stats *stats);
 
 /*
+ * Others keep @bytes more (or fewer) of what the limit is for. Any context. The index makes room
+ * for it when it next needs some itself.
+ */
+void chain_index_charge(struct chain_index *index, long bytes);
+/* Bytes that may be charged, all in all. */
+u64 chain_index_share(const struct chain_index *index);
+
+/*
  * ---- Changing it: only with an active layer. One thread changes and packs; readers go on. ----
  *
  * What is changed stays in memory until it is packed and stored.

@@ -11,9 +11,12 @@
 #include "dm-chain-inflight.h"
 #include "dm-chain-open.h"
 
+struct chain_extent_layer;
+
 struct chain_layer_open {
 	struct chain_opened opened; /* also of a device, for compressed clusters and the log */
 	struct dm_dev *dev; /* NULL for a file */
+	struct chain_extent_layer *extents; /* NULL: none; of dm-chain-extent.c */
 	u64 bytes; /* size when the index was built, and now */
 	u32 dio_offset_align; /* bytes; 0: the file cannot do direct I/O */
 	u32 dio_mem_align; /* bytes */

@@ -10,6 +10,7 @@
 #include <linux/stat.h>
 #include <linux/string_helpers.h>
 
+#include "dm-chain-extent.h"
 #include "dm-chain-index.h"
 #include "dm-chain-inflate.h"
 #include "dm-chain-write.h"
@@ -53,7 +54,7 @@ static void emit_options(const struct chain_options *o, char *result, unsigned i
 {
 	unsigned int sz = *size;
 	unsigned int n = 2 * (o->index_cache_given + o->replay_given + o->low_water_given) +
-			 o->write.error_if_no_space;
+			 o->write.error_if_no_space + o->file_io;
 
 	if (n)
 		DMEMIT(" %u", n);
@@ -65,6 +66,8 @@ static void emit_options(const struct chain_options *o, char *result, unsigned i
 		DMEMIT(" low_water %llu", o->write.low_water);
 	if (o->write.error_if_no_space)
 		DMEMIT(" error_if_no_space");
+	if (o->file_io)
+		DMEMIT(" file_io");
 	*size = sz;
 }
 
@@ -159,9 +162,32 @@ static int emit_opened(const struct chain_opened *o, const char *path, char *buf
 	emit_path(path, result, maxlen, &sz);
 	DMEMIT(" ");
 	emit_path(now, result, maxlen, &sz);
-	DMEMIT("\n");
 	*size = sz;
 	return 0;
+}
+
+/* How a layer is read. */
+static void emit_way(const struct chain *c, const struct chain_layer_open *l, const char *state,
+		     char *result, unsigned int maxlen, unsigned int *size)
+{
+	unsigned int sz = *size;
+	const char *why;
+
+	if (l->dev) {
+		DMEMIT(" device\n");
+	} else {
+		if (l->unsealed)
+			why = state; /* it may be written */
+		else if (c->options.file_io)
+			why = "file_io";
+		else
+			why = chain_extents_way(c->extents, l);
+		if (why)
+			DMEMIT(" file:%s\n", why);
+		else
+			DMEMIT(" extent\n");
+	}
+	*size = sz;
 }
 
 int chain_report_layers(const struct chain *c, char *result, unsigned int maxlen)
@@ -186,13 +212,17 @@ int chain_report_layers(const struct chain *c, char *result, unsigned int maxlen
 		chain_writer_stats((struct chain *)c, &w);
 	DMEMIT("0 chain");
 	r = emit_opened(&c->file.opened, c->path, buf, result, maxlen, &sz);
+	DMEMIT(" -\n");
 	for (i = 0; i < c->layers.count && !r; i++) {
 		const struct chain_layer *rec = &c->file.layers[i];
 		const struct chain_layer_open *l = c->layers.layer[i];
+		const char *state = state_of(c, rec, l, w.active_id);
 
-		DMEMIT("%u %s", l->id, state_of(c, rec, l, w.active_id));
+		DMEMIT("%u %s", l->id, state);
 		r = emit_opened(&l->opened, c->file.strings + le32_to_cpu(rec->path_offset), buf,
 				result, maxlen, &sz);
+		if (!r)
+			emit_way(c, l, state, result, maxlen, &sz);
 	}
 	kfree(buf);
 	return r ? r : 1;

@@ -12,6 +12,7 @@
 
 #include "dm-chain-bio.h"
 #include "dm-chain-compat.h"
+#include "dm-chain-extent.h"
 #include "dm-chain-report.h"
 #include "dm-chain-index.h"
 #include "dm-chain-inflate.h"
@@ -67,9 +68,26 @@ writer:
 	return DM_MAPIO_SUBMITTED;
 }
 
+/* Sends @bio, of which @x says where in a file it begins, straight to the disk, if it can be. */
+static bool chain_map_straight(struct chain *c, struct bio *bio, struct chain_io *io,
+			       const struct chain_extent *x)
+{
+	struct chain_place place;
+
+	if (!c->extents || !chain_extents_find(c->extents, x, bio->bi_opf, &place))
+		return false;
+	io->extents_epoch = place.epoch;
+	if (place.sectors < bio_sectors(bio))
+		dm_accept_partial_bio(bio, place.sectors);
+	bio_set_dev(bio, place.bdev);
+	bio->bi_iter.bi_sector = place.sector;
+	return true;
+}
+
 /*
- * The hot path: a mapped cluster of a layer on a block device, a hole or a zero cluster is answered
- * here, without a lock. May run in any context that may submit bios.
+ * The hot path: a mapped cluster of a layer on a block device, or of one whose place on the disk is
+ * known, a hole or a zero cluster is answered here, without a lock. May run in any context that may
+ * submit bios.
  */
 static int chain_map(struct dm_target *ti, struct bio *bio)
 {
@@ -80,6 +98,7 @@ static int chain_map(struct dm_target *ti, struct bio *bio)
 
 	bio->bi_iter.bi_sector = dm_target_offset(ti, bio->bi_iter.bi_sector);
 	io->epoch = -1;
+	io->extents_epoch = -1;
 	if (unlikely(bio_op(bio) != REQ_OP_READ || !bio_sectors(bio))) {
 		if (!c->writer)
 			return DM_MAPIO_KILL;
@@ -96,8 +115,11 @@ static int chain_map(struct dm_target *ti, struct bio *bio)
 	switch (chain_entry_kind(x.entry)) {
 	case CHAIN_DATA:
 		bdev = READ_ONCE(c->layers.bdev)[chain_entry_layer(x.entry)];
-		if (!bdev)
+		if (!bdev) {
+			if (chain_map_straight(c, bio, io, &x))
+				return DM_MAPIO_REMAPPED;
 			goto queue;
+		}
 		if (x.sectors < bio_sectors(bio))
 			dm_accept_partial_bio(bio, x.sectors);
 		bio_set_dev(bio, bdev);
@@ -126,6 +148,8 @@ static int chain_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *err
 
 	if (io->epoch >= 0)
 		chain_inflight_leave(&c->inflight, io->epoch);
+	if (io->extents_epoch >= 0)
+		chain_extents_leave(c->extents, io->extents_epoch);
 	return DM_ENDIO_DONE;
 }
 
@@ -145,7 +169,7 @@ static int chain_number(struct dm_arg_set *as, unsigned int *n, u64 *value, bool
 static int chain_parse_options(struct chain *c, struct dm_arg_set *as)
 {
 	static const struct dm_arg args[] = {
-		{ 0, 7, "Invalid number of options" },
+		{ 0, 8, "Invalid number of options" },
 	};
 	struct chain_options *o = &c->options;
 	struct dm_target *ti = c->ti;
@@ -181,6 +205,8 @@ static int chain_parse_options(struct chain *c, struct dm_arg_set *as)
 			}
 		} else if (!strcasecmp(name, "error_if_no_space")) {
 			o->write.error_if_no_space = true;
+		} else if (!strcasecmp(name, "file_io")) {
+			o->file_io = true;
 		} else {
 			ti->error = "Unknown option, or its value is missing";
 			return -EINVAL;
@@ -210,12 +236,14 @@ static int chain_open_inflate(struct chain *c)
 static void chain_unload(struct chain *c)
 {
 	chain_writer_close(c);
+	chain_extents_close(c->extents);
 	if (c->inflate)
 		chain_inflate_destroy(c->inflate);
 	if (c->index)
 		chain_index_close(c->index);
 	chain_layers_close(&c->layers, c->ti);
 	chain_file_close(&c->file);
+	c->extents = NULL;
 	c->inflate = NULL;
 	c->index = NULL;
 }
@@ -256,6 +284,8 @@ static int chain_load(struct chain *c, char **error)
 		*error = "Cannot allocate buffers";
 		goto bad;
 	}
+	if (!c->options.file_io)
+		c->extents = chain_extents_open(&c->layers, c->index);
 	return 0;
 
 bad:

@@ -13,6 +13,8 @@
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
+#include "dm-chain-extent.h"
+
 #define BATCH 256 /* pieces of the disk, before the writer has its turn again */
 #define INDEX_BYTES (4ull << 20) /* memory for the index of the merged file */
 
@@ -265,8 +267,10 @@ static void land_worker(struct work_struct *work)
 	chain_writer_release(c->writer);
 	if (old) {
 		chain_inflight_drain(&c->inflight);
-		for (i = from; i < from + x->count; i++)
+		for (i = from; i < from + x->count; i++) {
+			chain_extents_drop(c->extents, old[i], NULL);
 			chain_layer_drop(old[i], c->ti);
+		}
 		kvfree(old);
 	}
 	if (r)
@@ -366,6 +370,7 @@ static int add_merged(struct chain_exchange *x, struct chain_layers *alone, unsi
 	chain_layers_free_old(c, &old, bytes);
 	if (r)
 		return r;
+	chain_extents_try(c->extents, l);
 	c->file.super->next_id = cpu_to_le32(x->merged + 1);
 	c->layers_changed = true;
 	return 0;

@@ -10,6 +10,8 @@
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
+#include "dm-chain-extent.h"
+
 /* ---- A new layer ---- */
 
 void chain_layers_free_old(struct chain *c, struct chain_layers_old *old, u64 *bytes)
@@ -280,7 +282,10 @@ int chain_writer_sealed(struct chain *c, unsigned int id)
 	queue_work(c->writer->commit_wq, &s.work);
 	flush_work(&s.work);
 	destroy_work_on_stack(&s.work);
-	return s.result ? s.result : chain_writer_commit(c, true);
+	if (s.result)
+		return s.result;
+	chain_extents_try(c->extents, c->layers.layer[s.layer]);
+	return chain_writer_commit(c, true);
 }
 
 /* The chain file says what the layer table is. The writer is held. */
@@ -308,6 +313,8 @@ int chain_writer_grow_layer(struct chain *c, unsigned int id, bool begin)
 	if (w->read_only)
 		return -EROFS;
 	l = c->layers.layer[i];
+	if (begin && !l->growing)
+		chain_extents_drop(c->extents, l, "growing");
 	chain_writer_hold(w); /* and so no exchange has a turn */
 	path = c->file.strings + le32_to_cpu(c->file.layers[i].path_offset);
 	if (l->growing != begin) {
@@ -322,6 +329,8 @@ int chain_writer_grow_layer(struct chain *c, unsigned int id, bool begin)
 	r = store_layers(w);
 out:
 	chain_writer_release(w);
+	if (!l->growing) /* it is done, or could not begin */
+		chain_extents_try(c->extents, l);
 	return r;
 }
 
@@ -352,6 +361,7 @@ int chain_writer_copied(struct chain *c, unsigned int id, const char *path)
 	copy = chain_layer_open_copy(l, c->ti, path, &rec);
 	if (IS_ERR(copy))
 		return PTR_ERR(copy);
+	chain_extents_drop(c->extents, l, NULL); /* maps are by id */
 	chain_writer_hold(w);
 	r = chain_file_name_layer(&c->file, i, path);
 	if (!r) {
@@ -365,6 +375,7 @@ int chain_writer_copied(struct chain *c, unsigned int id, const char *path)
 	chain_writer_release(w);
 	chain_inflight_drain(&c->inflight);
 	chain_layer_drop(copy, c->ti);
+	chain_extents_try(c->extents, c->layers.layer[i]);
 	return r;
 }
 

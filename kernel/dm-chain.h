@@ -16,6 +16,7 @@
 #include "dm-chain-layer.h"
 
 struct chain_extent;
+struct chain_extents;
 struct chain_index;
 struct chain_inflate;
 struct chain_writer;
@@ -31,12 +32,14 @@ struct chain_options {
 	u64 index_cache; /* bytes */
 	struct chain_write_options write;
 	bool index_cache_given, replay_given, low_water_given;
+	bool file_io; /* layers in files are read through the files */
 };
 
 struct chain {
 	struct dm_target *ti;
 	struct chain_index *index;
 	struct chain_layers layers;
+	struct chain_extents *extents; /* NULL: layers in files are read through the files */
 	struct chain_inflate *inflate; /* NULL: no layer has compressed clusters */
 	struct chain_writer *writer; /* NULL: read-only */
 	unsigned int active_id; /* whose data may be written in place, or CHAIN_NO_LAYER */

@@ -2,6 +2,8 @@
 // See devices.hpp.
 #include "commands/devices.hpp"
 
+#include <algorithm>
+
 namespace dmchain::commands {
 
 namespace {
@@ -34,6 +36,8 @@ std::vector<Field<Row>> device_fields() {
         {"chain_file_lost", "whether somebody removed that", false,
          [](const Row& r) { return json(!device::has_name(r.live.chain)); }},
         {"file_count", "files and devices that it reads from", false, [](const Row& r) { return json(r.live.layers.size()); }},
+        {"straight_count", "of these, files that it reads straight from the disk", false,
+         [](const Row& r) { return json(std::ranges::count(r.live.layers, "extent", &dm::OpenLayer::way)); }},
         {"major", "of its device number", false, [](const Row& r) { return json(r.device.major); }},
         {"minor", "of its device number", false, [](const Row& r) { return json(r.device.minor); }},
         {"cluster_bytes", "unit of allocation", true, [](const Row& r) { return json(r.live.status.cluster_sectors * 512); }},

@@ -70,6 +70,7 @@ void add_table_options(CLI::App& command, dm::TableOptions& o) {
     add_bytes(command, "--low-water", o.low_water,
               "Raise an event when less room than this is left for writes (default 1G, 0: never)");
     command.add_flag("--error-if-no-space", o.error_if_no_space, "Writes for which there is no room fail, instead of waiting");
+    command.add_flag("--file-io", o.file_io, "Read sealed layers through the file system, never straight from the disk");
 }
 
 void add_which_option(CLI::App& command, chain::Which& which) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // dmchain status: what the target says of one device, in words, or as ls does of all.
+#include <map>
 #include <memory>
 
 #include "commands/devices.hpp"
@@ -9,6 +10,20 @@
 namespace dmchain::commands {
 
 namespace {
+
+// How a layer is read, from the target's word for it.
+std::string how_read(const std::string& way) {
+    const std::string file = "file:";
+    if (way == "extent") return "straight from the disk";
+    if (way.starts_with(file)) return "through the file system (" + way.substr(file.size()) + ")";
+    return "from a device";
+}
+
+void print_ways(const device::Live& l) {
+    std::map<std::string, std::size_t> ways;
+    for (const dm::OpenLayer& layer : l.layers) ways[layer.way]++;
+    for (const auto& [way, count] : ways) fmt::print("read             {}: {}\n", how_read(way), counted(count, "layer"));
+}
 
 void print(const device::Live& l) {
     const dm::Status& s = l.status;
@@ -23,6 +38,7 @@ void print(const device::Live& l) {
     else
         fmt::print("active layer     none\n");
     for (const auto& f : l.frozen()) fmt::print("unsealed layer   {}: {}\n", f.id, escaped(f.path));
+    print_ways(l);
     fmt::print("clusters         {} of {}, {} each; subblocks {}\n", s.clusters_allocated, s.clusters_total,
                human_size(s.cluster_sectors * 512), human_size(s.subblock_sectors * 512));
     if (active) fmt::print("log              {} written in {} commits\n", human_size(s.log_bytes), s.commits);

@@ -152,10 +152,13 @@ std::string table_parameters(const std::string& chain_file, const TableOptions& 
     add("index_cache", o.index_cache);
     add("replay", o.replay);
     add("low_water", o.low_water);
-    if (o.error_if_no_space) {
-        words += " error_if_no_space";
+    const auto flag = [&](const char* option, bool given) {
+        if (!given) return;
+        words += fmt::format(" {}", option);
         count++;
-    }
+    };
+    flag("error_if_no_space", o.error_if_no_space);
+    flag("file_io", o.file_io);
     return encoded_path(chain_file) + (count ? fmt::format(" {}{}", count, words) : "");
 }
 
@@ -320,7 +323,7 @@ OpenLayer open_layer(const std::string& name, const std::string& line) {
     std::string type, path, now;
     unsigned major = 0, minor = 0;
     char colon = 0;
-    words >> l.id >> l.state >> type >> major >> colon >> minor >> l.inode >> path >> now;
+    words >> l.id >> l.state >> type >> major >> colon >> minor >> l.inode >> path >> now >> l.way;
     if (!words || colon != ':' || (type != "file" && type != "device"))
         throw failed("{}: the target's list of layers is not what this tool knows: {}", escaped(name), escaped(line));
     l.device = type == "device";

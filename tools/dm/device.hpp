@@ -18,6 +18,7 @@ struct TableOptions {
     std::optional<std::uint64_t> replay{};       // bytes
     std::optional<std::uint64_t> low_water{};    // bytes
     bool error_if_no_space = false;
+    bool file_io = false;
 };
 
 struct Device {
@@ -55,6 +56,7 @@ struct OpenLayer {
     std::uint64_t inode = 0;   // of a file
     std::string path;          // by which it was opened
     std::string now;           // name that a file has now; "": it was removed, or is a device
+    std::string way;           // how it is read: extent, file:REASON, device; of the chain file: -
 
     bool is(const Identity& who) const {
         if (device != who.block_device) return false;
