@@ -46,12 +46,18 @@
  * places fit in 512 bytes.
  */
 struct runs {
-	struct list_head list; /* of extents->runs */
+	union {
+		struct list_head list; /* of extents->runs */
+		struct rcu_head rcu; /* no longer there */
+	};
 	u64 *slot; /* that points here */
-	struct rcu_head rcu;
 	u64 base; /* the block on the disk that places are counted from */
 	u16 count, holes;
-	u32 place[]; /* of count; then u16 first[] of count, u16 hole[] of holes: blocks in the chunk */
+	/*
+	 * Blocks in the chunk: where runs begin, of count; where holes begin, of holes. Then, at
+	 * places_of(), where runs lie. A search begins beside the fields above.
+	 */
+	u16 first[];
 };
 
 /* For the hot path: a file of a few chunks is one or two cache lines. */
@@ -112,6 +118,16 @@ static void want(struct chain_extents *ex, unsigned int id, u32 chunk)
 		queue_work(system_unbound_wq, &ex->work);
 }
 
+static u32 *places_of(const struct runs *r)
+{
+	return (u32 *)(r->first + round_up(r->count + r->holes, 2));
+}
+
+static size_t runs_bytes(u32 count, u32 holes)
+{
+	return offsetof(struct runs, first[round_up(count + holes, 2)]) + count * sizeof(u32);
+}
+
 /* How many of the @count numbers at @sorted are @block at the most. */
 static u32 up_to(const u16 *sorted, u32 count, u32 block)
 {
@@ -134,7 +150,7 @@ static u32 up_to(const u16 *sorted, u32 count, u32 block)
  */
 static u64 run_of(const struct runs *r, u32 block, u32 blocks, u32 *rest)
 {
-	const u16 *first = (const u16 *)(r->place + r->count), *hole = first + r->count;
+	const u16 *first = r->first, *hole = first + r->count;
 	u32 i = up_to(first, r->count, block), end = i < r->count ? first[i] : blocks, h;
 
 	*rest = end - block;
@@ -146,7 +162,7 @@ static u64 run_of(const struct runs *r, u32 block, u32 blocks, u32 *rest)
 			return 0;
 		*rest = hole[h] - block;
 	}
-	return r->base + r->place[i] + block - first[i];
+	return r->base + places_of(r)[i] + block - first[i];
 }
 
 /* Under rcu_read_lock(). */
@@ -315,9 +331,9 @@ static bool gather(struct gathered *g, u16 first, u64 place)
 static struct runs *pack_runs(const struct gathered *g)
 {
 	u64 base = U64_MAX;
-	u32 i, count = 0;
+	u32 i, count = 0, *place;
 	struct runs *r;
-	u16 *first, *hole;
+	u16 *hole;
 
 	for (i = 0; i < g->count; i++) {
 		if (!g->run[i].place)
@@ -325,18 +341,18 @@ static struct runs *pack_runs(const struct gathered *g)
 		base = min(base, g->run[i].place);
 		count++;
 	}
-	r = kmalloc(struct_size(r, place, count) + g->count * sizeof(u16), GFP_KERNEL);
+	r = kmalloc(max(runs_bytes(count, g->count - count), sizeof(*r)), GFP_KERNEL);
 	if (!r)
 		return NULL;
 	r->base = base;
 	r->count = count;
 	r->holes = g->count - count;
-	first = (u16 *)(r->place + count);
-	hole = first + count;
+	hole = r->first + count;
+	place = places_of(r);
 	for (i = 0, count = 0; i < g->count; i++) {
 		if (g->run[i].place) {
-			first[count] = g->run[i].first;
-			r->place[count++] = g->run[i].place - base;
+			r->first[count] = g->run[i].first;
+			place[count++] = g->run[i].place - base;
 		} else {
 			*hole++ = g->run[i].first;
 		}
@@ -401,7 +417,7 @@ static void look_up_chunk(struct chain_extents *ex, unsigned int id, u32 chunk)
 							SLOT_WHOLE : SLOT_NONE);
 		goto out;
 	}
-	if (!make_room(ex, struct_size(r, place, g.count) + g.count * sizeof(u16)))
+	if (!make_room(ex, runs_bytes(g.count, 0)))
 		goto out;
 	r = pack_runs(&g);
 	if (!r)
