@@ -17,12 +17,12 @@
 #include <linux/workqueue.h>
 
 #include "dm-chain-compat.h"
+#include "dm-chain-extent-runs.h"
 #include "dm-chain-inflight.h"
 
 #define DM_MSG_PREFIX "chain"
 
-#define CHUNK_SHIFT 13 /* log2 sectors: 4 MiB of a file */
-#define CHUNK_MASK ((1u << CHUNK_SHIFT) - 1)
+#define CHUNK_MASK ((1u << CHAIN_CHUNK_SHIFT) - 1)
 #define WANTED_BITS 4
 
 /*
@@ -39,20 +39,6 @@
 #define SLOT_KIND_BITS 2
 #define SLOT_USED 4ull
 #define SLOT_MASK 7ull
-
-/*
- * A run: blocks of a chunk that lie one after the other on the disk; it ends where the next begins,
- * or a hole (what is not mapped). A run takes 6 bytes, a hole 2, so that 64 clusters in as many
- * places fit in 512 bytes.
- */
-struct runs {
-	struct list_head list; /* of extents->runs */
-	u64 *slot; /* that points here */
-	struct rcu_head rcu;
-	u64 base; /* the block on the disk that places are counted from */
-	u16 count, holes;
-	u32 place[]; /* of count; then u16 first[] of count, u16 hole[] of holes: blocks in the chunk */
-};
 
 /* For the hot path: a file of a few chunks is one or two cache lines. */
 struct chain_extent_map {
@@ -93,7 +79,7 @@ struct chain_extents {
 	struct work_struct work; /* looks at fresh layers and at wanted chunks */
 	struct mutex lock; /* all that follows, all maps but for their readers */
 	struct list_head fresh, checked; /* of struct chain_extent_layer */
-	struct list_head runs; /* of struct runs, in the order in which the clock's hand passes */
+	struct list_head runs; /* of struct chain_runs, as the clock's hand passes them */
 	unsigned long run_count; /* length of it; read without the lock */
 	u64 limit, bytes;
 	struct chain_shrinker *shrinker;
@@ -112,41 +98,9 @@ static void want(struct chain_extents *ex, unsigned int id, u32 chunk)
 		queue_work(system_unbound_wq, &ex->work);
 }
 
-/* How many of the @count numbers at @sorted are @block at the most. */
-static u32 up_to(const u16 *sorted, u32 count, u32 block)
+static struct chain_runs *runs_at(u64 slot)
 {
-	u32 lo = 0;
-
-	while (lo < count) {
-		u32 mid = (lo + count) / 2;
-
-		if (sorted[mid] <= block)
-			lo = mid + 1;
-		else
-			count = mid;
-	}
-	return lo;
-}
-
-/*
- * Block @block of the chunk, which has @blocks: its place on the disk, or 0. *@rest: blocks that
- * are alike from it.
- */
-static u64 run_of(const struct runs *r, u32 block, u32 blocks, u32 *rest)
-{
-	const u16 *first = (const u16 *)(r->place + r->count), *hole = first + r->count;
-	u32 i = up_to(first, r->count, block), end = i < r->count ? first[i] : blocks, h;
-
-	*rest = end - block;
-	if (!i--)
-		return 0; /* before the first run */
-	h = up_to(hole, r->holes, first[i]);
-	if (h < r->holes && hole[h] < end) {
-		if (block >= hole[h])
-			return 0;
-		*rest = hole[h] - block;
-	}
-	return r->base + r->place[i] + block - first[i];
+	return (void *)(unsigned long)(slot & ~SLOT_MASK);
 }
 
 /* Under rcu_read_lock(). */
@@ -160,7 +114,7 @@ static bool find(struct chain_extents *ex, unsigned int id, u64 pos, blk_opf_t o
 
 	if (!m || pos >= m->end || (opf & REQ_NOWAIT && !m->nowait))
 		return false;
-	at = &m->slot[pos >> CHUNK_SHIFT];
+	at = &m->slot[pos >> CHAIN_CHUNK_SHIFT];
 	slot = READ_ONCE(*at);
 	switch (slot & SLOT_KIND) {
 	case SLOT_WHOLE:
@@ -171,8 +125,8 @@ static bool find(struct chain_extents *ex, unsigned int id, u64 pos, blk_opf_t o
 		if (unlikely(!(slot & SLOT_USED)))
 			cmpxchg_relaxed(at, slot, slot | SLOT_USED);
 		shift = m->block_shift;
-		block = run_of((const void *)(unsigned long)(slot & ~SLOT_MASK), within >> shift,
-			       (CHUNK_MASK + 1) >> shift, &rest);
+		block = chain_runs_find(runs_at(slot), within >> shift, (CHUNK_MASK + 1) >> shift,
+					&rest);
 		if (!block)
 			return false;
 		within &= (1u << shift) - 1;
@@ -182,7 +136,7 @@ static bool find(struct chain_extents *ex, unsigned int id, u64 pos, blk_opf_t o
 	case SLOT_NONE:
 		return false;
 	default:
-		want(ex, id, pos >> CHUNK_SHIFT);
+		want(ex, id, pos >> CHAIN_CHUNK_SHIFT);
 		return false;
 	}
 	out->bdev = m->bdev;
@@ -219,7 +173,7 @@ static void count_bytes(struct chain_extents *ex, long bytes)
 }
 
 /* Forgets @r, which must not be used by its slot's readers beyond their RCU section. */
-static void forget_runs(struct chain_extents *ex, struct runs *r)
+static void forget_runs(struct chain_extents *ex, struct chain_runs *r)
 {
 	WRITE_ONCE(*r->slot, 0);
 	list_del(&r->list);
@@ -235,7 +189,7 @@ static unsigned long evict(struct chain_extents *ex, unsigned long want, unsigne
 
 	lockdep_assert_held(&ex->lock);
 	while (n < want && steps-- && !list_empty(&ex->runs)) {
-		struct runs *r = list_first_entry(&ex->runs, struct runs, list);
+		struct chain_runs *r = list_first_entry(&ex->runs, struct chain_runs, list);
 		u64 slot = READ_ONCE(*r->slot);
 
 		if (slot & SLOT_USED) {
@@ -283,138 +237,38 @@ static unsigned long extents_shrink_scan(struct shrinker *s, struct shrink_contr
 
 /* ---- Looking up a chunk ---- */
 
-/* Runs as they are found. */
-struct gathered {
-	struct found_run {
-		u64 place; /* block on the disk; 0: not mapped */
-		u16 first; /* block in the chunk */
-	} one, *run; /* the first; all: &one, or allocated */
-	u32 count, room;
-};
-
-static bool gather(struct gathered *g, u16 first, u64 place)
-{
-	if (g->count == g->room) {
-		u32 room = max(2 * g->room, 32u);
-		struct found_run *more = krealloc_array(g->run == &g->one ? NULL : g->run, room,
-							sizeof(*more), GFP_KERNEL);
-
-		if (!more)
-			return false;
-		if (g->run == &g->one)
-			more[0] = g->one;
-		g->run = more;
-		g->room = room;
-	}
-	g->run[g->count].place = place;
-	g->run[g->count++].first = first;
-	return true;
-}
-
-/* What @g has, packed, with the fields up to @base and counts set. Returns NULL without memory. */
-static struct runs *pack_runs(const struct gathered *g)
-{
-	u64 base = U64_MAX;
-	u32 i, count = 0;
-	struct runs *r;
-	u16 *first, *hole;
-
-	for (i = 0; i < g->count; i++) {
-		if (!g->run[i].place)
-			continue;
-		base = min(base, g->run[i].place);
-		count++;
-	}
-	r = kmalloc(struct_size(r, place, count) + g->count * sizeof(u16), GFP_KERNEL);
-	if (!r)
-		return NULL;
-	r->base = base;
-	r->count = count;
-	r->holes = g->count - count;
-	first = (u16 *)(r->place + count);
-	hole = first + count;
-	for (i = 0, count = 0; i < g->count; i++) {
-		if (g->run[i].place) {
-			first[count] = g->run[i].first;
-			r->place[count++] = g->run[i].place - base;
-		} else {
-			*hole++ = g->run[i].first;
-		}
-	}
-	return r;
-}
-
-/*
- * The place on the disk of block @block of the file; 0: it has none that may be read there. bmap()
- * tells only of blocks that were written: not of holes, nor of what was only allocated; and of
- * nothing in a file that shares blocks with others or lies on XFS's real-time device.
- */
-static u64 place_of(const struct chain_extent_map *m, struct inode *inode, u64 block)
-{
-	u64 end = bdev_nr_sectors(m->bdev) >> m->block_shift;
-	sector_t place = block;
-
-	if (bmap(inode, &place) || place >= end)
-		return 0;
-	return place;
-}
-
-/* The blocks of a chunk. Returns false without memory. */
-static bool gather_chunk(const struct chain_extent_map *m, struct inode *inode, u32 chunk,
-			 struct gathered *g)
-{
-	u32 per_chunk = 1u << (CHUNK_SHIFT - m->block_shift), i;
-	u64 first = (u64)chunk * per_chunk, place, next = 0, near = 0;
-	u32 count = min_t(u64, per_chunk, (m->end >> m->block_shift) - first);
-
-	for (i = 0; i < count; i++) {
-		place = place_of(m, inode, first + i);
-		/* Of places that 32 bits cannot tell apart only those near the first are mapped. */
-		if (place && !near)
-			near = place;
-		if (place && (place > near ? place - near : near - place) > S32_MAX)
-			place = 0;
-		if (!i || place != next)
-			if (!gather(g, i, place))
-				return false;
-		next = place ? place + 1 : 0;
-		if (!(i & 63))
-			cond_resched();
-	}
-	return true;
-}
-
 static void look_up_chunk(struct chain_extents *ex, unsigned int id, u32 chunk)
 {
 	struct chain_extent_map *m = id < ex->table->ids ? ex->table->map[id] : NULL;
-	struct gathered g = { .run = &g.one, .room = 1 };
-	struct runs *r;
-	u64 *slot;
+	u32 per_chunk;
+	struct chain_runs *r;
+	u64 *slot, first, place;
 
-	if (!m || chunk > (m->end - 1) >> CHUNK_SHIFT || m->slot[chunk])
+	if (!m || chunk > (m->end - 1) >> CHAIN_CHUNK_SHIFT || m->slot[chunk])
 		return;
 	slot = &m->slot[chunk];
-	if (!gather_chunk(m, file_inode(m->layer->layer->opened.file), chunk, &g))
-		goto out;
-	if (g.count == 1) {
-		WRITE_ONCE(*slot, g.one.place ? g.one.place << m->block_shift << SLOT_KIND_BITS |
-							SLOT_WHOLE : SLOT_NONE);
-		goto out;
+	per_chunk = 1u << (CHAIN_CHUNK_SHIFT - m->block_shift);
+	first = (u64)chunk * per_chunk;
+	r = chain_runs_look_up(file_inode(m->layer->layer->opened.file), first,
+			       min_t(u64, per_chunk, (m->end >> m->block_shift) - first),
+			       bdev_nr_sectors(m->bdev) >> m->block_shift, &place);
+	if (IS_ERR(r))
+		return;
+	if (!r) {
+		WRITE_ONCE(*slot, place ? place << m->block_shift << SLOT_KIND_BITS | SLOT_WHOLE :
+					  SLOT_NONE);
+		return;
 	}
-	if (!make_room(ex, struct_size(r, place, g.count) + g.count * sizeof(u16)))
-		goto out;
-	r = pack_runs(&g);
-	if (!r)
-		goto out;
+	if (!make_room(ex, ksize(r))) {
+		kfree(r);
+		return;
+	}
 	r->slot = slot;
 	list_add_tail(&r->list, &ex->runs);
 	WRITE_ONCE(ex->run_count, ex->run_count + 1);
 	count_bytes(ex, ksize(r));
 	/* Readers follow it by address dependency. */
 	smp_store_release(slot, (u64)(unsigned long)r | SLOT_RUNS | SLOT_USED);
-out:
-	if (g.run != &g.one)
-		kfree(g.run);
 }
 
 /* ---- The lease ---- */
@@ -493,7 +347,7 @@ static void take_map(struct chain_extents *ex, struct chain_extent_layer *ly, bo
 	chunks = DIV_ROUND_UP_ULL(m->end, CHUNK_MASK + 1);
 	for (i = 0; i < chunks; i++)
 		if ((m->slot[i] & SLOT_KIND) == SLOT_RUNS)
-			forget_runs(ex, (void *)(unsigned long)(m->slot[i] & ~SLOT_MASK));
+			forget_runs(ex, runs_at(m->slot[i]));
 	count_bytes(ex, -(long)struct_size(m, slot, chunks));
 	kvfree(m);
 }
@@ -537,7 +391,7 @@ static const char *unfit(const struct chain_layer_open *l)
 	/* Inline data, and data that goes through the journal: ext4 says so in this way. */
 	if (!l->dio_offset_align)
 		return "no_direct_io";
-	if (inode->i_blkbits < SECTOR_SHIFT || inode->i_blkbits > CHUNK_SHIFT + SECTOR_SHIFT)
+	if (inode->i_blkbits < SECTOR_SHIFT || inode->i_blkbits > CHAIN_CHUNK_SHIFT + SECTOR_SHIFT)
 		return "block_size";
 	/* What every mapped device asks of the memory of its bios, at the least. */
 	if (bdev_dma_alignment(sb->s_bdev) > SECTOR_SIZE - 1)
@@ -554,7 +408,8 @@ static bool tells(const struct chain_extent_map *m, struct file *file)
 
 	if (at < 0 || at >> SECTOR_SHIFT >= m->end)
 		return true; /* nothing but holes */
-	return place_of(m, file_inode(file), at >> file_inode(file)->i_blkbits);
+	return chain_runs_place(file_inode(file), at >> file_inode(file)->i_blkbits,
+				bdev_nr_sectors(m->bdev) >> m->block_shift);
 }
 
 /* Makes the map, empty. Returns NULL, or why there is none. Context: a kernel thread. */

@@ -135,7 +135,11 @@ bool take(const Options& o, const device::Live& live, const std::string& layer, 
         // What the device did not take over is of no use.
         if (file && now.active == std::to_string(live.active()->id)) {
             ::unlink(layer.c_str());
-            if (again && is_resized(live.status, now)) return false;
+            if (is_resized(live.status, now)) {
+                if (again) return false;
+                throw failed("{}: a resize was cut off: run 'dmchain resize {} SIZE' again first", escaped(o.name),
+                             escaped(o.name));
+            }
         }
         throw;
     }

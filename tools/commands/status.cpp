@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // dmchain status: what the target says of one device, in words, or as ls does of all.
+#include <algorithm>
 #include <map>
 #include <memory>
+#include <vector>
 
 #include "commands/devices.hpp"
 #include "commands/registry.hpp"
@@ -11,18 +13,53 @@ namespace dmchain::commands {
 
 namespace {
 
-// How a layer is read, from the target's word for it.
+// How a layer is read, from the target's word for it. The words are those of docs/extents.md.
 std::string how_read(const std::string& way) {
+    static const std::map<std::string, std::string> reasons = {
+        {"active", "being written"},
+        {"alignment", "the disk's alignment"},
+        {"block_size", "the file system's block size"},
+        {"dax", "DAX"},
+        {"empty", "shorter than a block"},
+        {"encrypted", "encrypted"},
+        {"file_io", "option file_io"},
+        {"filesystem", "neither ext4 nor XFS"},
+        {"frozen", "not sealed yet"},
+        {"growing", "being added to"},
+        {"lease", "no lease on its layout"},
+        {"memory", "too little memory"},
+        {"no_direct_io", "journalled or inline data"},
+        {"shared", "shares blocks with other files"},
+        {"swap", "a swap file"},
+        {"unwritten", "what was cached could not be written"},
+        {"verity", "fs-verity"},
+        {"writable", "others can open it for writing"},
+    };
     const std::string file = "file:";
     if (way == "extent") return "straight from the disk";
-    if (way.starts_with(file)) return "through the file system (" + way.substr(file.size()) + ")";
-    return "from a device";
+    if (!way.starts_with(file)) return "from a block device";
+    const auto reason = reasons.find(way.substr(file.size()));
+    return "through the file system: " + (reason == reasons.end() ? way.substr(file.size()) : reason->second);
+}
+
+// Numbers in ascending order, as in "1-3, 7".
+std::string ranges(const std::vector<std::uint16_t>& numbers) {
+    std::string text;
+    for (std::size_t i = 0, next; i < numbers.size(); i = next) {
+        for (next = i + 1; next < numbers.size() && numbers[next] == numbers[next - 1] + 1;) next++;
+        text += (text.empty() ? "" : ", ") + std::to_string(numbers[i]);
+        if (next - i > 1) text += "-" + std::to_string(numbers[next - 1]);
+    }
+    return text;
 }
 
 void print_ways(const device::Live& l) {
-    std::map<std::string, std::size_t> ways;
-    for (const dm::OpenLayer& layer : l.layers) ways[layer.way]++;
-    for (const auto& [way, count] : ways) fmt::print("read             {}: {}\n", how_read(way), counted(count, "layer"));
+    std::map<std::string, std::vector<std::uint16_t>> ways;
+    for (const dm::OpenLayer& layer : l.layers) ways[layer.way].push_back(layer.id);
+    for (auto& [way, ids] : ways) {
+        std::sort(ids.begin(), ids.end());
+        fmt::print("read             {} {}: {}\n", ids.size() == 1 ? "layer" : "layers", ranges(ids), how_read(way));
+    }
 }
 
 void print(const device::Live& l) {
