@@ -82,7 +82,7 @@ static bool gather(struct gathered *g, u16 first, u64 place)
 	return true;
 }
 
-/* What @g has, packed, with the fields up to @base and counts set. Returns NULL without memory. */
+/* What @g has, packed; list and slot are not set. Returns NULL without memory. */
 static struct chain_runs *pack_runs(const struct gathered *g)
 {
 	u64 base = U64_MAX;

@@ -29,7 +29,7 @@
  * A slot of a map is 0 (the chunk was not looked up yet), or says in its low bits what it is:
  *   SLOT_NONE   nothing of it is mapped
  *   SLOT_WHOLE  it lies in one piece, from the sector in the other bits on
- *   SLOT_RUNS   the other bits are the address of a struct runs; SLOT_USED: it was used since the
+ *   SLOT_RUNS   the other bits are the address of chain_runs; SLOT_USED: it was used since the
  *               clock's hand last passed (readers set it, rarely)
  */
 #define SLOT_NONE 1ull
@@ -119,7 +119,7 @@ static bool find(struct chain_extents *ex, unsigned int id, u64 pos, blk_opf_t o
 	switch (slot & SLOT_KIND) {
 	case SLOT_WHOLE:
 		out->sector = (slot >> SLOT_KIND_BITS) + within;
-		rest = min_t(u64, CHUNK_MASK + 1 - within, m->end - pos);
+		rest = CHUNK_MASK + 1 - within;
 		break;
 	case SLOT_RUNS:
 		if (unlikely(!(slot & SLOT_USED)))
@@ -131,7 +131,7 @@ static bool find(struct chain_extents *ex, unsigned int id, u64 pos, blk_opf_t o
 			return false;
 		within &= (1u << shift) - 1;
 		out->sector = (block << shift) + within;
-		rest = min_t(u64, ((u64)rest << shift) - within, m->end - pos);
+		rest = (rest << shift) - within;
 		break;
 	case SLOT_NONE:
 		return false;
@@ -140,7 +140,7 @@ static bool find(struct chain_extents *ex, unsigned int id, u64 pos, blk_opf_t o
 		return false;
 	}
 	out->bdev = m->bdev;
-	out->sectors = min(out->sectors, rest);
+	out->sectors = min3((u64)out->sectors, (u64)rest, m->end - pos);
 	return !((pos | out->sectors) & m->align);
 }
 
