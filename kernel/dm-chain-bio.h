@@ -31,7 +31,7 @@ struct chain_io {
 	u64 offset; /* compressed: the stream, bytes in the layer */
 	u32 bytes; /* compressed: its length at the most; data: bytes asked for */
 	int epoch; /* what chain_inflight_enter() gave; -1: not entered */
-	int extents_epoch; /* what chain_extents_find() gave; -1: not asked, or nothing found */
+	int extents_epoch; /* what chain_extents_enter() gave; -1: not entered */
 	void (*done)(struct chain_io *io, int r); /* instead of ending the bio. Any context */
 	bio_end_io_t *saved_end_io; /* of the bio, while it is on its way to a device */
 	void *saved_private;

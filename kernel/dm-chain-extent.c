@@ -149,14 +149,16 @@ bool chain_extents_find(struct chain_extents *ex, const struct chain_extent *x, 
 {
 	bool found;
 
-	out->epoch = chain_inflight_enter(&ex->inflight);
 	out->sectors = x->sectors;
 	rcu_read_lock();
 	found = find(ex, chain_entry_layer(x->entry), chain_entry_pos(x->entry), opf, out);
 	rcu_read_unlock();
-	if (!found)
-		chain_inflight_leave(&ex->inflight, out->epoch);
 	return found;
+}
+
+int chain_extents_enter(struct chain_extents *ex)
+{
+	return chain_inflight_enter(&ex->inflight);
 }
 
 void chain_extents_leave(struct chain_extents *ex, int epoch)

@@ -25,7 +25,6 @@ struct chain_place {
 	struct block_device *bdev;
 	sector_t sector;
 	unsigned int sectors; /* for so many, 1..max */
-	int epoch; /* for chain_extents_leave() */
 };
 
 /*
@@ -33,7 +32,7 @@ struct chain_place {
  * quarter of its limit at the most. Context: process, may sleep. Returns NULL without memory.
  */
 struct chain_extents *chain_extents_open(struct chain_layers *ls, struct chain_index *index);
-/* No bio that chain_extents_find() found a place for may be left. Sleeps. NULL: nothing to do. */
+/* No bio may be counted in. Sleeps. NULL: nothing to do. */
 void chain_extents_close(struct chain_extents *ex);
 
 /*
@@ -56,15 +55,18 @@ void chain_extents_drop(struct chain_extents *ex, struct chain_layer_open *l, co
 const char *chain_extents_way(struct chain_extents *ex, const struct chain_layer_open *l);
 
 /*
+ * A bio is counted in from before the first place was looked up for it until it has ended:
+ * what chain_extents_enter() returns, for chain_extents_leave(). Any context.
+ */
+int chain_extents_enter(struct chain_extents *ex);
+void chain_extents_leave(struct chain_extents *ex, int epoch);
+
+/*
  * Where to read what @x says (DATA of a file), as far as it lies in one piece: in @out, and true.
- * The bio is counted in then, from before the place was looked up: chain_extents_leave() when it
- * has ended. False: through the file. @opf: of the bio. Context: any that may submit bios; never
- * sleeps, takes no lock.
+ * False: through the file. @opf: of the bio, which is counted in. Context: any that may submit
+ * bios; never sleeps, takes no lock.
  */
 bool chain_extents_find(struct chain_extents *ex, const struct chain_extent *x, blk_opf_t opf,
 			struct chain_place *out);
-
-/* Any context. */
-void chain_extents_leave(struct chain_extents *ex, int epoch);
 
 #endif /* DM_CHAIN_EXTENT_H */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The device-mapper target "chain": a whole chain of qcow2 snapshots as one flat block device.
- * Constructor, map function, status. docs/target.md documents the table line and the status.
+ * Constructor, suspend and resume, messages. docs/target.md documents the table line and the status.
  */
 
 #include <linux/blkdev.h>
@@ -16,7 +16,7 @@
 #include "dm-chain-report.h"
 #include "dm-chain-index.h"
 #include "dm-chain-inflate.h"
-#include "dm-chain-io.h"
+#include "dm-chain-map.h"
 #include "dm-chain-write.h"
 
 #define DM_MSG_PREFIX "chain"
@@ -25,136 +25,6 @@
 #define LOW_WATER_DEFAULT 0x40000000ull /* bytes */
 #define MAX_ZERO_SECTORS 0x20000u /* 64 MiB: one discard or write-zeroes */
 #define INDEX_CACHE_DEFAULT (256ull << 20) /* bytes: a full 2 TiB disk in random order, nearly */
-
-/*
- * The hot path of a chain with an active layer: what that layer has is written in place. All else
- * goes to the writer.
- */
-static int chain_map_write(struct chain *c, struct bio *bio, struct chain_io *io)
-{
-	struct chain_extent x;
-	struct block_device *bdev;
-	int idx;
-
-	if (bio_op(bio) != REQ_OP_WRITE || bio->bi_opf & REQ_PREFLUSH)
-		goto writer;
-	idx = chain_inflight_enter(&c->inflight);
-	if (!chain_index_lookup(c->index, bio->bi_iter.bi_sector, bio_sectors(bio), &x) ||
-	    chain_entry_kind(x.entry) != CHAIN_DATA ||
-	    chain_entry_layer(x.entry) != READ_ONCE(c->active_id))
-		goto unlock;
-	bdev = READ_ONCE(c->layers.bdev)[chain_entry_layer(x.entry)];
-	if (bio->bi_opf & REQ_FUA) {
-		/* Durable is more than the data if the log does not say yet where that is. */
-		smp_rmb(); /* the index was read: pairs with the writer, which sets this before */
-		if (!bdev || READ_ONCE(c->uncommitted))
-			goto unlock;
-	}
-	io->epoch = idx;
-	if (!bdev) {
-		chain_overwrite_queue(c, bio, &x);
-		return DM_MAPIO_SUBMITTED;
-	}
-	if (x.sectors < bio_sectors(bio))
-		dm_accept_partial_bio(bio, x.sectors);
-	bio_set_dev(bio, bdev);
-	bio->bi_iter.bi_sector = chain_entry_pos(x.entry);
-	return DM_MAPIO_REMAPPED;
-
-unlock:
-	chain_inflight_leave(&c->inflight, idx);
-writer:
-	chain_write_queue(c, bio);
-	return DM_MAPIO_SUBMITTED;
-}
-
-/*
- * Sends @bio, of which @x says where in a file it begins, straight to the disk, if it can be. Not
- * inline: with it chain_map() would save more registers for layers on devices, too.
- */
-static noinline bool chain_map_straight(struct chain *c, struct bio *bio, struct chain_io *io,
-					const struct chain_extent *x)
-{
-	struct chain_place place;
-
-	if (!c->extents || !chain_extents_find(c->extents, x, bio->bi_opf, &place))
-		return false;
-	io->extents_epoch = place.epoch;
-	if (place.sectors < bio_sectors(bio))
-		dm_accept_partial_bio(bio, place.sectors);
-	bio_set_dev(bio, place.bdev);
-	bio->bi_iter.bi_sector = place.sector;
-	return true;
-}
-
-/*
- * The hot path: a mapped cluster of a layer on a block device, or of one whose place on the disk is
- * known, a hole or a zero cluster is answered here, without a lock. May run in any context that may
- * submit bios.
- */
-static int chain_map(struct dm_target *ti, struct bio *bio)
-{
-	struct chain *c = ti->private;
-	struct chain_io *io = chain_io_of(bio);
-	struct chain_extent x;
-	struct block_device *bdev;
-
-	bio->bi_iter.bi_sector = dm_target_offset(ti, bio->bi_iter.bi_sector);
-	io->epoch = -1;
-	io->extents_epoch = -1;
-	if (unlikely(bio_op(bio) != REQ_OP_READ || !bio_sectors(bio))) {
-		if (!c->writer)
-			return DM_MAPIO_KILL;
-		return chain_map_write(c, bio, io);
-	}
-	if (c->writer)
-		io->epoch = chain_inflight_enter(&c->inflight);
-
-	if (unlikely(!chain_index_lookup(c->index, bio->bi_iter.bi_sector, bio_sectors(bio), &x))) {
-		chain_read_queue(c, bio, NULL);
-		return DM_MAPIO_SUBMITTED;
-	}
-
-	switch (chain_entry_kind(x.entry)) {
-	case CHAIN_DATA:
-		bdev = READ_ONCE(c->layers.bdev)[chain_entry_layer(x.entry)];
-		if (!bdev) {
-			if (chain_map_straight(c, bio, io, &x))
-				return DM_MAPIO_REMAPPED;
-			goto queue;
-		}
-		if (x.sectors < bio_sectors(bio))
-			dm_accept_partial_bio(bio, x.sectors);
-		bio_set_dev(bio, bdev);
-		bio->bi_iter.bi_sector = chain_entry_pos(x.entry);
-		return DM_MAPIO_REMAPPED;
-	case CHAIN_HOLE:
-	case CHAIN_ZERO:
-		if (x.sectors < bio_sectors(bio))
-			dm_accept_partial_bio(bio, x.sectors);
-		zero_fill_bio(bio);
-		bio_endio(bio);
-		return DM_MAPIO_SUBMITTED;
-	default:
-		break;
-	}
-queue:
-	chain_read_queue(c, bio, &x);
-	return DM_MAPIO_SUBMITTED;
-}
-
-/* The end of any bio that was mapped. May run in an interrupt. */
-static int chain_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
-{
-	struct chain *c = ti->private;
-	struct chain_io *io = chain_io_of(bio);
-
-	if (io->epoch >= 0)
-		chain_inflight_leave(&c->inflight, io->epoch);
-	if (io->extents_epoch >= 0)
-		chain_extents_leave(c->extents, io->extents_epoch);
-	return DM_ENDIO_DONE;
-}
 
 /* ---- Constructor: <chain file> [<#opts> [<option> [<value>]]...] ---- */
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # For the tests of dmchain compact on chains at rest: sourced after "set -euo pipefail".
 dmchain=${1:?the program dmchain}
-work=$(mktemp -d /var/tmp/dmchain-compact-XXXXXX)
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/dmchain-compact-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/vm"
 cd "$work/vm"

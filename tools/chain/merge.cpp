@@ -120,14 +120,18 @@ void require_not_shrunk(const qcow2::Chain& range_and_below) {
     }
 }
 
-MergeSize measure(const qcow2::Chain& range, bool flat) {
+MergeSize measure(const qcow2::Chain& range, bool flat, std::uint64_t block) {
     MergeSize out;
     Walk walk(range, flat);
     std::uint64_t stored = 0;
-    walk.all([&](const Cluster& c, const auto&) {
+    walk.all([&](const Cluster& c, const auto& entry) {
         out.clusters++;
         stored += c.data != 0;
         out.bytes += static_cast<std::uint64_t>(std::popcount(c.data)) << walk.unit_bits();
+        if (!block) return;
+        walk.each_data(c, entry, [&](const Walk::Data& d) {
+            if (!d.assembled && (d.guest | d.from | d.bytes) % block == 0) out.shareable += d.bytes;
+        });
     });
     // L2 entries of 16 bytes, refcounts of 2, the log while it is made, and some clusters for what is rounded up.
     out.space = stored * (cluster_bytes + 16 + 2) + log_bytes(out.clusters) + 16 * cluster_bytes;
@@ -161,6 +165,7 @@ bool fill(const qcow2::Chain& range, const MergeTo& target, Walk& walk, Left lef
     how.readers = target.readers ? target.readers : readers_of(range, range.layers().size() - 1);
     how.read_all = static_cast<bool>(target.readers);
     how.sparse = target.flat;
+    how.share = target.share;
     how.rate = target.rate;
     Copier copier(range, to, how, progress);
     Records records(log, copier, to);
@@ -188,6 +193,20 @@ bool fill(const qcow2::Chain& range, const MergeTo& target, Walk& walk, Left lef
 
 }  // namespace
 
+namespace {
+
+// Whether the file at @path is an image, complete, of the state that @top is.
+bool is_sealed_as(const std::string& path, const qcow2::Layer& top) {
+    const File file(path);
+    if (!qcow2::has_magic(file) || qcow2::is_in_use(file)) return false;
+    qcow2::ChainOptions o;
+    o.depth = 1;
+    o.allow = {std::filesystem::path(path).parent_path().string()};
+    return point_id(qcow2::Chain(path, o).top()) == point_id(top);
+}
+
+}  // namespace
+
 bool merge(const qcow2::Chain& range, const MergeSize& size, const MergeTo& target,
            const std::function<void(std::uint64_t)>& progress) {
     Walk walk(range, target.flat);
@@ -195,8 +214,7 @@ bool merge(const qcow2::Chain& range, const MergeSize& size, const MergeTo& targ
     std::optional<Left> left;
     if (target.goes_on && std::filesystem::exists(target.path, none)) {
         // Sealed: all was done but to say so.
-        const File file(target.path);
-        if (qcow2::has_magic(file) && !qcow2::is_in_use(file)) {
+        if (is_sealed_as(target.path, range.top())) {
             qcow2::seal(target.path, {});
             return true;
         }

@@ -17,9 +17,13 @@ namespace dmchain::chain {
 // What a merge has to do.
 struct MergeSize {
     std::uint64_t clusters = 0;  // of 64 KiB, that the merged file defines: all, or in part
-    std::uint64_t bytes = 0;     // of data that are copied
+    std::uint64_t bytes = 0;     // of data
+    // Of these, bytes that lie in the layers' files in such a way that the merged file can share their blocks; see measure().
+    std::uint64_t shareable = 0;
     // Bytes that the merged file takes: clusters that are stored, and tables; at the most.
     std::uint64_t space = 0;
+
+    std::uint64_t copied() const { return bytes - shareable; }
 };
 
 struct MergeTo {
@@ -31,10 +35,12 @@ struct MergeTo {
     // may be any that can be read.
     bool flat = false;
     Readers readers{};  // if given, data are read by them, and not from the layers' files
+    // Where the file system can do that, the file shares the blocks of the layers' files.
+    bool share = false;
     // What is at @path, if anything is, was left by merge() of the same layers: it goes on from there. Every 256 MiB of
     // data are made durable for that.
     bool goes_on = false;
-    std::uint64_t rate = 0;        // bytes of data a second, at the most; 0: as fast as it goes
+    std::uint64_t rate = 0;        // bytes of data a second that are copied, at the most; 0: as fast as it goes
     std::function<bool()> stop{};  // asked now and then: whether to stop, so that another call can go on
 };
 
@@ -44,9 +50,10 @@ void require_mergeable(const qcow2::Chain& range);
 // The same for layers of which one is smaller than the one below it, @range's own below included: what it hides of that the
 // merged one would not.
 void require_not_shrunk(const qcow2::Chain& range_and_below);
-MergeSize measure(const qcow2::Chain& range, bool flat = false);
+// @block: of the file system, in bytes, if files are to share blocks; otherwise 0.
+MergeSize measure(const qcow2::Chain& range, bool flat = false, std::uint64_t block = 0);
 // Makes the file, durable when this returns. It has the id of the topmost layer, unless it is flat: see point_id.hpp. @progress:
-// bytes copied so far. On an error what there is of it is left, still
+// bytes of data that are there. On an error what there is of it is left, still
 // marked as in use. Returns false if it was told to stop.
 bool merge(const qcow2::Chain& range, const MergeSize& size, const MergeTo& to,
            const std::function<void(std::uint64_t)>& progress);

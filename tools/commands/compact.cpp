@@ -104,7 +104,7 @@ nlohmann::ordered_json facts(const device::Subject& subject, const device::Compa
                           {"layers", layers},
                           {"merged_layer", p.images[m.range.last].path},
                           {"way", device::name_of(m.way)},
-                          {"copied_bytes", m.size.bytes},
+                          {"copied_bytes", m.size.copied()},
                           {"extra_bytes", m.size.space},
                           {"freed_bytes", m.freed}});
     }
@@ -127,10 +127,10 @@ void print_plan(const device::Subject& subject, const device::CompactPlan& p) {
     if (p.merges.empty()) fmt::print("{}: {}: nothing to merge\n", name, counted(p.layers_left(), "layer"));
     for (const auto& m : p.merges) {
         const char* how = m.way == device::Way::in_place  ? ", added to the lowest of them"
-                          : m.way == device::Way::reflink ? ", added to a copy of the lowest that shares its blocks"
+                          : m.way == device::Way::reflink ? ", which shares their blocks"
                                                           : "";
         fmt::print("{}: layers {} to {} of {} become one, {}{}: {} to copy\n", name, m.range.first, m.range.last, p.images.size(),
-                   escaped(p.images[m.range.last].path), how, human_size(m.size.bytes));
+                   escaped(p.images[m.range.last].path), how, human_size(m.size.copied()));
     }
     if (!p.merges.empty())
         fmt::print("  {} to copy, free space needed {}, given back in the end {}; {} left\n", human_size(p.copied),
@@ -274,8 +274,8 @@ CLI::App* add_compact(CLI::App& app, Exit&) {
     add_allow_options(*c, o->chain.allow, o->chain.assume_raw, "TOP's");
     c->add_option(
          "--by", o->by,
-         "How layers become one: copied into a new file, added to a copy of the lowest that shares its blocks, or added to "
-         "the lowest itself (default: whatever is best)")
+         "How layers become one: copied into a new file, into a file that shares their blocks, or added to the lowest itself "
+         "(default: whatever is best)")
         ->type_name("WAY")
         ->check(CLI::IsMember({"new-file", "reflink", "in-place"}));
     c->add_flag("--plan", o->plan, "Only say what would be done");

@@ -201,7 +201,7 @@ std::uint64_t require_room(const CompactPlan& plan, bool keep_old) {
 // be worth it.
 constexpr std::uint64_t much = std::uint64_t{1} << 30;  // bytes
 
-// Adding the upper layers of @range to its lowest one, or to a copy of that.
+// Adding the upper layers of @range to its lowest one.
 class Adding {
 public:
     Adding(const qcow2::Chain& range, const qcow2::Chain& upper, const std::vector<std::string>& paths)
@@ -216,7 +216,6 @@ public:
         const auto no = [](std::uint64_t) { return false; };
         qcow2::check_refcounts(*low_.image(), no, faults);
     }
-    bool can_reflink() const { return dmchain::can_reflink(paths_.front(), fs::path(paths_.back()).parent_path().string()); }
 
 private:
     std::string reason() const {
@@ -237,32 +236,49 @@ std::uint64_t free_for(const std::string& path) {
     return ::statvfs(fs::path(path).parent_path().c_str(), &st) == 0 ? std::uint64_t{st.f_bavail} * st.f_frsize : 0;
 }
 
+// Bytes of a block that the merged file can share with the layers' files; 0: with some of them it cannot, @why says with which.
+std::uint64_t shared_block(const std::vector<std::string>& paths, std::string& why) {
+    const std::string folder = fs::path(paths.back()).parent_path().string();
+    std::map<std::string, std::uint64_t> tried;
+    for (const std::string& p : paths) {
+        const auto [other, fresh] = tried.try_emplace(fs::path(p).parent_path().string());
+        if (fresh) other->second = can_share_blocks(other->first, folder);
+        if (other->second) continue;
+        why = fmt::format("{}: files in {} cannot share its blocks: that takes one file system, xfs made with reflink=1 or btrfs",
+                          escaped(p), in_quotes(folder));
+        return 0;
+    }
+    return tried.begin()->second;
+}
+
 // The cheapest way, or the one that was asked for.
 void choose_way(CompactPlan::Merge& m, const Selection& s, const qcow2::Chain& range, const std::vector<std::string>& paths) {
     const qcow2::Chain upper = open_range({paths.begin() + 1, paths.end()});
     const Adding adding(range, upper, paths);
     const std::optional<Way> asked = s.into_base ? Way::in_place : s.way;
-    if (asked && *asked != Way::new_file && !adding.why_not().empty())
+    std::string no_sharing;
+    const std::uint64_t block = !asked || asked == Way::reflink ? shared_block(paths, no_sharing) : 0;
+    if (asked == Way::in_place && !adding.why_not().empty())
         throw failed("{}: layers cannot be added to it: it {}; merge them into a new file", escaped(paths.front()),
                      adding.why_not());
     if (asked == Way::in_place && s.keep_old)
         throw Error(Exit::usage, "compact: --keep-old: layers that are added to another one leave nothing to keep of it");
-    if (asked == Way::reflink && !adding.can_reflink())
-        throw failed("{}: files cannot share blocks there: that takes xfs made with reflink=1, or btrfs",
-                     escaped(fs::path(paths.back()).parent_path().string()));
-    m.size = chain::measure(range);
+    if (asked == Way::reflink && !block) throw failed("{}", no_sharing);
+    m.size = chain::measure(range, false, block);
+    if (asked == Way::reflink || (!asked && m.size.shareable)) {
+        m.way = Way::reflink;
+        // What is shared is there already.
+        m.size.space -= std::min(m.size.space, m.size.shareable);
+        return;
+    }
     if (asked == Way::new_file || !adding.why_not().empty()) return;
     const chain::MergeSize add = adding.size();
-    const auto take = [&](Way way) {
-        adding.require_sound();
-        m.way = way;
-        m.size = add;
-    };
-    if (asked) return take(*asked);
-    if (add.bytes < m.size.bytes && adding.can_reflink()) return take(Way::reflink);
-    if (s.keep_old || add.space >= m.size.space) return;
-    if ((add.bytes < m.size.bytes / 2 && m.size.bytes - add.bytes >= much) || free_for(paths.back()) < m.size.space)
-        take(Way::in_place);
+    const bool little = add.bytes < m.size.bytes / 2 && m.size.bytes - add.bytes >= much;
+    const bool cheaper = !s.keep_old && add.space < m.size.space && (little || free_for(paths.back()) < m.size.space);
+    if (!asked && !cheaper) return;
+    adding.require_sound();
+    m.way = Way::in_place;
+    m.size = add;
 }
 
 CompactPlan::Merge plan_merge(const std::vector<ChainImage>& images, const Range& range, const Selection& selection) {
@@ -315,7 +331,7 @@ CompactPlan plan_compact(const Subject& subject, const Selection& selection, con
     const std::vector<Range> ranges = Planner(subject, plan.images, shared).ranges(selection, plan.skipped);
     for (const Range& r : ranges) {
         plan.merges.push_back(plan_merge(plan.images, r, selection));
-        plan.copied += plan.merges.back().size.bytes;
+        plan.copied += plan.merges.back().size.copied();
         plan.freed += plan.merges.back().freed;
     }
     plan.peak = require_room(plan, selection.keep_old);

@@ -95,6 +95,7 @@ bool copy(const MergeNote& n, const std::optional<chain::MergeSize>& size, const
     name_below(range, paths.front(), n.path, to);
     to.label = label_of(n, range.top());
     to.goes_on = true;
+    to.share = n.way == Way::reflink;
     to.rate = options.rate;
     to.stop = options.stop;
     const chain::MergeSize all = size ? *size : chain::measure(range);
@@ -108,7 +109,7 @@ bool copy(const MergeNote& n, const std::optional<chain::MergeSize>& size, const
 
 AtRest at_rest(const MergeNote& n) { return {n.chain_files, n.allow}; }
 
-// ---- Adding to the lowest layer, or to a copy of it ----
+// ---- Adding to the lowest layer ----
 
 // Whether it was not told to stop.
 bool add(MergeNote& n, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
@@ -124,16 +125,12 @@ bool add(MergeNote& n, const std::optional<chain::MergeSize>& size, const Compac
     to.stop = options.stop;
     to.from = n.added;
     to.goes_on = n.adding;
-    if (n.way == Way::reflink) {
-        reflink(paths.front(), n.merging());
-    } else {
-        n.adding = true;
+    n.adding = true;
+    write_note(n);
+    to.durable = [&](std::uint64_t at) {
+        n.added = at;
         write_note(n);
-        to.durable = [&](std::uint64_t at) {
-            n.added = at;
-            write_note(n);
-        };
-    }
+    };
     const std::uint64_t all = size ? size->bytes : chain::measure_add(*open_range({paths.front()}).layers().front(), upper).bytes;
     const bool done = chain::add(upper, to, [&](std::uint64_t bytes) {
         if (options.progress) options.progress(bytes, all);
@@ -282,6 +279,15 @@ void remove_old(const Subject& subject, const MergeNote& n) {
     }
 }
 
+// The target reads a file that shared blocks once through the file system, until that has forgotten it.
+void unshare(const Subject& subject, MergeNote& n) {
+    n.unsharing = true;
+    write_note(n);
+    tell_growing(subject, at_rest(n), {n.path}, true);
+    forget_shared(n.path);
+    tell_growing(subject, at_rest(n), {n.path}, false);
+}
+
 }  // namespace
 
 void undo_exchange(const Subject& subject, const MergeNote& n) {
@@ -296,17 +302,21 @@ bool is_landed(const Subject& subject, const MergeNote& n) {
     if (!n.copied) return false;
     KnownFile named = n.merged;
     named.path = n.path;
-    if (named.is_there()) return true;
+    if (n.unsharing || named.is_there()) return true;
     return subject.device && find(*subject.device, n.merged);
 }
 
 bool run_merge(const Subject& subject, MergeNote& n, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
+    if (n.unsharing) {
+        unshare(subject, n);
+        return true;
+    }
     if (!n.copied) {
         if (n.way == Way::in_place) {
             if (!n.adding) require_unshared(subject, n);
             tell_growing(subject, at_rest(n), {n.old.front().path}, true);
         }
-        if (!(n.way == Way::new_file ? copy(n, size, options) : add(n, size, options))) return false;
+        if (!(n.way == Way::in_place ? add(n, size, options) : copy(n, size, options))) return false;
         // The chain files of a chain at rest are told by the exchange.
         if (n.way == Way::in_place && subject.device) tell_growing(subject, {}, {n.old.front().path}, false);
         if (n.way != Way::in_place && !options.keep_old) require_unshared(subject, n);
@@ -317,7 +327,10 @@ bool run_merge(const Subject& subject, MergeNote& n, const std::optional<chain::
     exchange(subject, n);
     take_name(n, options.keep_old);
     tell_name(subject, n);
-    if (!options.keep_old) remove_old(subject, n);
+    if (!options.keep_old) {
+        remove_old(subject, n);
+        if (n.way == Way::reflink) unshare(subject, n);
+    }
     return true;
 }
 

@@ -63,9 +63,10 @@ void write_note(const MergeNote& n) {
         then.push_back(next.old);
         then_ways.push_back(name_of(next.way));
     }
-    const Json j = {{"path", n.path},   {"old", n.old},       {"way", name_of(n.way)},  {"adding", n.adding},
-                    {"added", n.added}, {"copied", n.copied}, {"merged", n.merged},     {"chain_files", n.chain_files},
-                    {"allow", n.allow}, {"then", then},       {"then_ways", then_ways}, {"registry", n.registry}};
+    const Json j = {{"path", n.path},          {"old", n.old},       {"way", name_of(n.way)},  {"adding", n.adding},
+                    {"added", n.added},        {"copied", n.copied}, {"merged", n.merged},     {"chain_files", n.chain_files},
+                    {"allow", n.allow},        {"then", then},       {"then_ways", then_ways}, {"registry", n.registry},
+                    {"unsharing", n.unsharing}};
     const std::string text = j.dump(1) + "\n";
     std::error_code none;
     write_text(n.file(), text);
@@ -93,6 +94,7 @@ static MergeNote parse_note(const std::string& file) {
     n.way = way_of(j.value("way", ""));
     n.adding = j.value("adding", false);
     n.added = j.value("added", n.added);
+    n.unsharing = j.value("unsharing", n.unsharing);
     const Json then = j.value("then", Json::array()), ways = j.value("then_ways", Json::array());
     for (std::size_t i = 0; i < then.size(); i++)
         n.then.push_back({then[i].get<std::vector<KnownFile>>(), way_of(i < ways.size() ? ways[i].get<std::string>() : "")});

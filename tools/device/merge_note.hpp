@@ -30,7 +30,7 @@ void from_json(const nlohmann::json& j, KnownFile& k);
 // How layers become one.
 enum class Way {
     new_file,  // what is visible of them is copied into a file
-    reflink,   // the upper ones are added to a copy of the lowest that shares its blocks (xfs, btrfs)
+    reflink,   // the same, but the file shares blocks with theirs, as far as it can (xfs, btrfs)
     in_place,  // the upper ones are added to the lowest itself
 };
 const char* name_of(Way way);  // "new-file"
@@ -42,7 +42,8 @@ struct MergeNote {
     bool adding = false;      // in place: the lowest layer is not what it was
     std::uint64_t added = 0;  // in place: what lies before this byte of the disk is added
     bool copied = false;
-    KnownFile merged{};                      // once it is copied
+    KnownFile merged{};      // once it is copied
+    bool unsharing = false;  // nothing is left to do but to tell the file system that it shares no blocks any more
     std::vector<std::string> chain_files{};  // of a chain at rest, that are rebuilt
     std::vector<std::string> allow{};        // as in qcow2::ChainOptions, for that
     std::vector<std::string> registry{};     // folders where others may name the layers

@@ -3,35 +3,89 @@
 #include "io/reflink.hpp"
 
 #include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
+#include <chrono>
+#include <thread>
+#include <vector>
 
-#include "io/error.hpp"
-#include "io/file.hpp"
-#include "io/text.hpp"
+#include "io/write_all.hpp"
 
 namespace dmchain {
 
-bool can_reflink(const std::string& path, const std::string& folder) {
-    const File from(path);
-    const int fd = ::open(folder.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
-    if (fd < 0) return false;
-    const bool can = ::ioctl(fd, FICLONE, from.fd()) == 0;
-    ::close(fd);
-    return can;
+namespace {
+
+int nameless(const std::string& folder) { return ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600); }
+
+}  // namespace
+
+std::uint64_t can_share_blocks(const std::string& folder, const std::string& other) {
+    const int from = nameless(folder), to = nameless(other);
+    struct statvfs st {};
+    bool can = from >= 0 && to >= 0 && ::fstatvfs(to, &st) == 0;
+    if (can) {
+        const std::vector<char> block(st.f_bsize, 1);
+        const file_clone_range first{from, 0, block.size(), 0};
+        can = write_all(from, block.data(), block.size(), 0) == block.size() && ::ioctl(to, FICLONERANGE, &first) == 0;
+    }
+    for (const int fd : {from, to})
+        if (fd >= 0) ::close(fd);
+    return can ? st.f_bsize : 0;
 }
 
-void reflink(const std::string& path, const std::string& to) {
-    const File from(path);
-    const int fd = ::open(to.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC | O_TRUNC, 0644);
-    const bool done = fd >= 0 && ::ioctl(fd, FICLONE, from.fd()) == 0 && ::fsync(fd) == 0;
-    const int why = errno;
-    if (fd >= 0) ::close(fd);
-    if (!done) throw failed("{}: cannot make it a copy of {}: {}", escaped(to), in_quotes(path), std::strerror(why));
+namespace {
+
+bool shares_blocks(int fd) {
+    static constexpr std::uint32_t at_once = 512;
+    std::vector<std::uint64_t> buffer((sizeof(fiemap) + at_once * sizeof(fiemap_extent)) / sizeof(std::uint64_t));
+    auto* map = reinterpret_cast<fiemap*>(buffer.data());
+    for (std::uint64_t at = 0;;) {
+        *map = {};
+        map->fm_start = at;
+        map->fm_length = FIEMAP_MAX_OFFSET - at;
+        map->fm_extent_count = at_once;
+        if (::ioctl(fd, FS_IOC_FIEMAP, map) != 0) return true;
+        if (map->fm_mapped_extents == 0) return false;
+        for (std::uint32_t i = 0; i < map->fm_mapped_extents; i++) {
+            const fiemap_extent& e = map->fm_extents[i];
+            if (e.fe_flags & FIEMAP_EXTENT_SHARED) return true;
+            if (e.fe_flags & FIEMAP_EXTENT_LAST) return false;
+            at = e.fe_logical + e.fe_length;
+        }
+    }
+}
+
+// XFS frees the blocks of a file that is gone a little later, earlier if it is asked for its free space.
+bool stops_sharing(int fd) {
+    for (int i = 0; shares_blocks(fd); i++) {
+        if (i == 40) return false;
+        struct statvfs st {};
+        (void)::fstatvfs(fd, &st);
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    return true;
+}
+
+}  // namespace
+
+void forget_shared(const std::string& path) {
+    const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+    if (fd < 0) return;
+    struct stat st {};
+    // Of blocks that are shared it would make copies.
+    if (::fstat(fd, &st) == 0 && stops_sharing(fd)) {
+        // XFS does it only for a file without dirty pages, and a sync of the file alone does not note that there are none.
+        ::syncfs(fd);
+        (void)!::fallocate(fd, FALLOC_FL_UNSHARE_RANGE, 0, st.st_size);
+        ::fsync(fd);
+    }
+    ::close(fd);
 }
 
 }  // namespace dmchain

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "io/error.hpp"
+#include "io/file.hpp"
 #include "io/qemu_lock.hpp"
 #include "io/text.hpp"
 #include "io/write_all.hpp"
@@ -83,6 +84,12 @@ void Writable::write_zeroes(std::uint64_t bytes, std::uint64_t offset) {
     const std::vector<char> zeroes(std::min<std::uint64_t>(bytes, 1u << 20));
     for (std::uint64_t n; bytes; bytes -= n, offset += n)
         write(zeroes.data(), n = std::min<std::uint64_t>(bytes, zeroes.size()), offset);
+}
+
+bool Writable::share(const File& from, std::uint64_t at, std::uint64_t bytes, std::uint64_t offset) {
+    seen(Step::share, nullptr, bytes, offset);
+    const file_clone_range range{from.fd(), at, bytes, offset};
+    return ::ioctl(fd_, FICLONERANGE, &range) == 0;
 }
 
 void Writable::sync() {

@@ -11,6 +11,8 @@
 
 namespace dmchain {
 
+class File;
+
 class Writable {
 public:
     // A new file. Throws failed() if there is one.
@@ -32,6 +34,9 @@ public:
     // Any thread, within size().
     void write(const void* data, std::size_t bytes, std::uint64_t offset);
     void write_zeroes(std::uint64_t bytes, std::uint64_t offset);
+    // The same as writing what @from has at byte @at, but by sharing its blocks (xfs, btrfs). Any thread, within size(). Returns
+    // false if that cannot be done, for whatever reason: write it then.
+    bool share(const File& from, std::uint64_t at, std::uint64_t bytes, std::uint64_t offset);
     // What was written, and the file's size, are durable; nothing of a device stays cached.
     void sync();
     void resize(std::uint64_t bytes);  // not of a device
@@ -43,7 +48,7 @@ public:
     void punch(std::uint64_t offset, std::uint64_t bytes);
 
     // For tests: called before each step, to look on, or to stop there.
-    enum class Step { write, sync, resize, punch };
+    enum class Step { write, share, sync, resize, punch };
     static std::function<void(Step, const void* data, std::uint64_t bytes, std::uint64_t offset)> watch;
 
 private:
