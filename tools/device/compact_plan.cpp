@@ -16,6 +16,7 @@
 #include "device/merge_note.hpp"
 #include "device/shared.hpp"
 
+#include "io/no_room.hpp"
 #include "io/qemu_lock.hpp"
 #include "io/reflink.hpp"
 #include "io/text.hpp"
@@ -259,7 +260,14 @@ void choose_way(CompactPlan::Merge& m, const Selection& s, const qcow2::Chain& r
         m.size = add;
     };
     if (asked) return take(*asked);
-    if (add.bytes < m.size.bytes && adding.can_reflink()) return take(Way::reflink);
+    const auto can_reflink = [&] {
+        try {
+            return adding.can_reflink();
+        } catch (const NoRoom&) {  // then in place at most
+            return false;
+        }
+    };
+    if (add.bytes < m.size.bytes && can_reflink()) return take(Way::reflink);
     if (s.keep_old || add.space >= m.size.space) return;
     if ((add.bytes < m.size.bytes / 2 && m.size.bytes - add.bytes >= much) || free_for(paths.back()) < m.size.space)
         take(Way::in_place);

@@ -22,6 +22,7 @@
 #include "device/shared.hpp"
 #include "io/copy_file.hpp"
 #include "io/lasting.hpp"
+#include "io/no_room.hpp"
 #include "io/qemu_lock.hpp"
 #include "io/text.hpp"
 #include "io/writable.hpp"
@@ -109,7 +110,7 @@ const dm::OpenLayer* find(const Live& live, const KnownFile& k) {
 
 // ---- Steps ----
 
-void make_copy(MovePlan& p, const MoveOptions& o) {
+void make_whole_copy(MovePlan& p, const MoveOptions& o) {
     if (!p.from.is_there()) throw failed("{}: is not the file that it was when the move began", escaped(p.from.path));
     remove_file(p.moving());
     copy_file(p.from.path, p.moving(), o.rate, nullptr, [&](std::uint64_t at) {
@@ -123,8 +124,18 @@ void make_copy(MovePlan& p, const MoveOptions& o) {
     p.copy.path = p.to;
     write_move(p);
     if (::renameat2(AT_FDCWD, p.moving().c_str(), AT_FDCWD, p.to.c_str(), RENAME_NOREPLACE) != 0)
-        throw failed("{}: cannot get the name {}: {}", escaped(p.moving()), in_quotes(p.to), std::strerror(errno));
+        throw_not_written(escaped(p.moving()), fmt::format("get the name {}", in_quotes(p.to)), errno);
     sync_folder_of(p.to);
+}
+
+// What cannot go on gives its room back.
+void make_copy(MovePlan& p, const MoveOptions& o) {
+    try {
+        make_whole_copy(p, o);
+    } catch (const NoRoom& e) {
+        remove_file(p.moving());
+        throw NoRoom(fmt::format("{} (or give the move up with --abort)", e.what()));
+    }
 }
 
 void require_copy(const MovePlan& p) {

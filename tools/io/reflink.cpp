@@ -12,6 +12,7 @@
 
 #include "io/error.hpp"
 #include "io/file.hpp"
+#include "io/no_room.hpp"
 #include "io/text.hpp"
 
 namespace dmchain {
@@ -19,6 +20,7 @@ namespace dmchain {
 bool can_reflink(const std::string& path, const std::string& folder) {
     const File from(path);
     const int fd = ::open(folder.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+    if (fd < 0 && (errno == ENOSPC || errno == EDQUOT)) throw_not_written(escaped(folder), "make a file", errno);
     if (fd < 0) return false;
     const bool can = ::ioctl(fd, FICLONE, from.fd()) == 0;
     ::close(fd);
@@ -31,7 +33,7 @@ void reflink(const std::string& path, const std::string& to) {
     const bool done = fd >= 0 && ::ioctl(fd, FICLONE, from.fd()) == 0 && ::fsync(fd) == 0;
     const int why = errno;
     if (fd >= 0) ::close(fd);
-    if (!done) throw failed("{}: cannot make it a copy of {}: {}", escaped(to), in_quotes(path), std::strerror(why));
+    if (!done) throw_not_written(escaped(to), fmt::format("make it a copy of {}", in_quotes(path)), why);
 }
 
 }  // namespace dmchain

@@ -6,7 +6,8 @@
 
 namespace dmchain {
 
-// Whether a copy of the file @path in @folder can share its blocks. Tried with a file that has no name.
+// Whether a copy of the file @path in @folder can share its blocks. Tried with a file that has no name: throws NoRoom
+// (no_room.hpp) if there is no room for one.
 bool can_reflink(const std::string& path, const std::string& folder);
 
 // Makes @to, in the place of what is there, a copy of the file @path that shares its blocks. Throws failed().
