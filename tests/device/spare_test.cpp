@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include "chain/chain_file.hpp"
 #include "io/crc32c.hpp"
 #include "qcow2/active.hpp"
 #include "qcow2/log.hpp"
@@ -37,8 +38,12 @@ public:
         return {id.begin(), id.end()};
     }
     // As the target writes it when a device has the layer.
-    void own(const std::string& name) const {
+    void own(const std::string& name, const std::string& chain_file = "") const {
         chain_log_owner o{};
+        if (!chain_file.empty()) {
+            const chain::ChainFile chain{File(*this / chain_file)};
+            std::memcpy(o.chain, chain.super().uuid, sizeof o.chain);
+        }
         std::memcpy(o.magic, CHAIN_LOG_OWNER_MAGIC, sizeof o.magic);
         o.state = CHAIN_LAYER_RELEASED;
         o.crc = htole32(chain_log_owner_crc(&o));
@@ -82,6 +87,28 @@ TEST_CASE("spare: a new layer on a sealed one") {
         vm.own("e");
         CHECK_FALSE(vm.is_spare("e"));
         CHECK(has(vm.gc(), "left alone " + (vm / "e") + ": a layer that is not sealed"));
+    }
+    SUBCASE("for which the kernel was cut off, and the device went on in another one") {
+        vm.layer("f", "c");
+        vm.use("f");
+        must("cd " + vm.path() + " && " + dmchain() + " recover f --chain f.chain && " + dmchain() +
+             " recover e --chain e.chain");
+        vm.own("e", "e.chain");
+        CHECK_FALSE(vm.is_spare("e"));
+        vm.own("e", "f.chain");
+        CHECK(vm.is_spare("e"));
+        CHECK(vm.gc() == "nothing was left behind\n");  // a chain file lists it
+        must("rm " + (vm / "e.chain"));
+        CHECK(has(vm.gc(), "removed " + (vm / "e")));
+        CHECK(vm.is_there("f"));
+    }
+    SUBCASE("that is a disk under another name than its chain file has") {
+        must("cd " + vm.path() + " && " + dmchain() + " recover e --chain e.chain");
+        vm.own("e", "e.chain");
+        must("cd " + vm.path() + " && mv e f");
+        CHECK_FALSE(vm.is_spare("f"));
+        vm.layer("e", "c");
+        CHECK_FALSE(vm.is_spare("f"));
     }
     SUBCASE("that has something") {
         vm.use("e");

@@ -15,8 +15,9 @@ namespace dmchain::device {
 // none of a file.
 std::optional<std::string> path_below(const File& image, const qcow2::Header& header);
 
-// Whether the layer is such a one: its log has no block, and either the layer it stands on is not sealed and its log does not say
-// that this one took over, or no device was ever the owner of this one. Whether a chain file names it is not looked at.
+// Whether the layer is such a one: its log has no block, and one of these is so. The layer it stands on is not sealed, and its log does
+// not say that this one took over. Or no device was ever the owner of this one. Or the owner's chain file, which lies beside one of
+// the two, has the layer it stands on and goes on in another one. Whether other chain files name it is not looked at.
 bool is_spare(const File& layer, const qcow2::Header& header);
 
 // The same, and no command is about to use it: those have it locked (NewLayer in layer.hpp).
