@@ -200,6 +200,87 @@ TEST_CASE("gc: without a note") {
     }
 }
 
+TEST_CASE("gc: moves") {
+    const Vm vm;
+    must("mkdir " + (vm / "far"));
+    const std::string to = vm / "far/n";
+    // Of a, on which b stands.
+    const auto note = [&](bool copied, bool copy, bool there = true) {
+        Json from = known(vm / "a");
+        if (!there) from["mtime_nsec"] = 1, from["inode"] = 1;
+        const Json none = {{"path", ""}, {"inode", 0}, {"bytes", 0}, {"mtime_sec", 0}, {"mtime_nsec", 0}};
+        vm.write("far/n.move", Json{{"from", from},
+                                    {"to", to},
+                                    {"above", vm / "b"},
+                                    {"copied", copied},
+                                    {"copy", copy ? known(to) : none},
+                                    {"backing_name", ""},
+                                    {"bytes", 1},
+                                    {"allow", Json::array()},
+                                    {"chain_files", Json::array()}}
+                                   .dump(1));
+    };
+    const auto far = [&] { return must("ls -A " + (vm / "far") + " | tr '\\n' ' '"); };
+    SUBCASE("that can go on") {
+        note(false, false);
+        vm.write("far/n.moving", "a part of it");
+        const std::string out = vm.gc("a b c far vm.chain ");
+        CHECK(has(out, "left alone " + to + ".moving: a move of '" + (vm / "a") + "' that can go on: run 'dmchain move TOP " +
+                           (vm / "a") + " " + to + "' with the image on top of its chain, or with --abort, too"));
+        CHECK(far() == "n.move n.moving ");
+    }
+    SUBCASE("that can only go on") {
+        must("cp " + (vm / "a") + " " + to);
+        note(true, true);
+        CHECK(has(vm.gc("a b c far vm.chain "), "of its chain\n"));
+        CHECK(far() == "n n.move ");
+    }
+    SUBCASE("that is done but for its note") {
+        must("mv " + (vm / "a") + " " + to + " && cp " + to + " " + (vm / "a"));
+        note(true, true);
+        must("cd " + vm.path() + " && rm a && qemu-img rebase -u -f qcow2 -b far/n -F qcow2 b");
+        const Ran ran = run(dmchain() + " gc " + vm.path());
+        CHECK(has(ran.out, "removed " + to + ".move: of a move that is done"));
+        CHECK(far() == "n ");
+    }
+    SUBCASE("of a layer that is not what it was") {
+        note(false, false, false);
+        vm.write("far/n.moving", "a part of it");
+        CHECK(has(vm.gc("a b c far vm.chain "), "removed " + to + ".moving: of a move that cannot go on"));
+        CHECK(far().empty());
+    }
+    SUBCASE("of a layer that is not there") {
+        note(false, false);
+        must("sed -i 's|\"" + (vm / "a") + "\"|\"/nowhere/a\"|' " + to + ".move");
+        CHECK(has(vm.gc("a b c far vm.chain "), "is all mounted?"));
+        CHECK(far() == "n.move ");
+    }
+    SUBCASE("of which the copy may be all that is left") {
+        must("cp " + (vm / "a") + " " + to);
+        note(false, true, false);
+        CHECK(has(vm.gc("a b c far vm.chain "), "the copy may be all that is left of it"));
+    }
+    SUBCASE("that are in the way of a merge") {
+        note(false, false);
+        must("qemu-img create -q -f qcow2 -u -b " + (vm / "a") + " -F qcow2 " + to + ".moving 1M");
+        CHECK(has(run(dmchain() + " compact " + (vm / "c") + " --range 0..1 --registry " + (vm / "far")).out,
+                  to + ".moving, of a move that was cut off, stands on '" + (vm / "a") + "'"));
+    }
+    SUBCASE("temporary files") {
+        note(false, false);
+        must("cd " + (vm / "far") + " && cp n.move n.move.12.tmp && printf x >m.move.13.tmp");
+        CHECK(has(vm.gc("a b c far vm.chain "), "removed " + to + ".move.12.tmp: a file in the making"));
+        CHECK(far() == "m.move.13.tmp n.move ");
+    }
+    SUBCASE("names of somebody's own") {
+        vm.write("far/chess.move", "e2 e4");
+        vm.write("far/picture.moving", "a film");
+        CHECK(vm.gc("a b c far vm.chain ") == "nothing was left behind\n");
+        must("cd " + (vm / "far") + " && : >n && mv chess.move n.move && : >n.moving");
+        CHECK(has(vm.gc("a b c far vm.chain "), "is not the note of a move"));
+    }
+}
+
 TEST_CASE("gc: chain files whose layers are gone") {
     const Vm vm;
     must("cd " + vm.path() + " && mkdir gone && cp a gone/x && cp a y && cp a z && " + dmchain() +

@@ -7,6 +7,7 @@
 #include "chain/copier.hpp"
 #include "chain/point_id.hpp"
 #include "chain/walk.hpp"
+#include "io/no_room.hpp"
 #include "qcow2/adder.hpp"
 
 namespace dmchain::chain {
@@ -96,6 +97,14 @@ bool add_all(const qcow2::Chain& upper, const AddTo& to, qcow2::Adder& into) {
     return !stopped;
 }
 
+// The clusters at the end of the file that no entry names yet: whoever goes on needs none of them.
+void give_back(Writable& file) {
+    try {
+        qcow2::Adder(file, {[](const auto&, std::uint64_t) {}, [] {}}).recount();
+    } catch (const Error&) {  // is less to the point than why
+    }
+}
+
 }  // namespace
 
 std::optional<std::string> cannot_add_to(const qcow2::Layer& lower, const qcow2::Chain& upper) {
@@ -140,7 +149,12 @@ bool add(const qcow2::Chain& upper, const AddTo& to, const std::function<void(st
                                       },
                                       [&] { copier.flush(); }};
     qcow2::Adder adder(file, source);
-    return add_all(upper, to, adder);
+    try {
+        return add_all(upper, to, adder);
+    } catch (const NoRoom&) {
+        give_back(file);
+        throw;
+    }
 }
 
 }  // namespace dmchain::chain

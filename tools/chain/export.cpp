@@ -15,6 +15,7 @@
 
 #include "chain/merge.hpp"
 #include "chain/output.hpp"
+#include "io/no_room.hpp"
 #include "io/text.hpp"
 #include "io/unfinished.hpp"
 #include "io/writable.hpp"
@@ -25,7 +26,7 @@ namespace dmchain::chain {
 namespace {
 
 void put(int fd, const void* data, std::size_t bytes) {
-    if (write_all(fd, data, bytes) < bytes) throw failed("standard output: cannot write: {}", std::strerror(errno));
+    if (write_all(fd, data, bytes) < bytes) throw_not_written("standard output", "write", errno);
 }
 
 void stream(const qcow2::Chain& chain, const Points& points, StreamInfo info, const ExportHow& how, StreamWriter::Put to) {
@@ -108,7 +109,7 @@ void export_qcow2(const qcow2::Chain& chain, const std::string& path, const Expo
             if (how.progress) how.progress(done - std::exchange(before, done));
         });
         if (::renameat2(AT_FDCWD, to.path.c_str(), AT_FDCWD, path.c_str(), replace ? 0 : RENAME_NOREPLACE) != 0)
-            throw failed("{}: cannot rename to {}: {}", escaped(to.path), escaped(path), std::strerror(errno));
+            throw_not_written(escaped(to.path), fmt::format("rename to {}", escaped(path)), errno);
     } catch (...) {
         ::unlink(to.path.c_str());
         throw;

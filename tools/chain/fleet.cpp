@@ -236,7 +236,11 @@ private:
 
     void damage() {
         std::set<std::string> lines(fleet_.damage.begin(), fleet_.damage.end());
-        const auto is_image = [&](const FleetFile& f) { return !f.data && !raw_.contains(key_of(f.identity)); };
+        // A copy of a move has the names that are right where the layer is.
+        const auto is_image = [&](const FleetFile& f) {
+            const FleetLeftover* l = fleet_.leftover(f.path);
+            return !f.data && !raw_.contains(key_of(f.identity)) && !(l && l->kind == FleetLeftover::Kind::moving);
+        };
         for (const FleetFile& f : fleet_.files)
             if (!f.damage.empty() && is_image(f)) lines.insert(f.damage);
         for (const FleetLayer& l : fleet_.layers)

@@ -67,7 +67,7 @@ struct FleetChainFile {
 
 // What an operation may have left, by its name.
 struct FleetLeftover {
-    enum class Kind { merging, merging_chain, named, note, temporary };
+    enum class Kind { merging, merging_chain, named, note, moving, move_note, temporary };
 
     std::string path;
     Identity identity{};

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <set>
 
+#include "io/function_ref.hpp"
 #include "io/progress.hpp"
 #include "io/qemu_lock.hpp"
 #include "io/text.hpp"
@@ -46,19 +47,36 @@ bool looks_like(const FleetLeftover& left, const FleetFile& f) {
     case Kind::merging:
     case Kind::named: return f.is == FleetFile::Is::image;
     case Kind::merging_chain: return f.is == FleetFile::Is::chain_file;
-    case Kind::note: return f.is == FleetFile::Is::other && f.identity.bytes < (64u << 20);
+    case Kind::note:
+    case Kind::move_note: return f.is == FleetFile::Is::other && f.identity.bytes < (64u << 20);
+    case Kind::moving: return f.is != FleetFile::Is::chain_file;
     case Kind::temporary: break;
     }
     // The superblock of a chain file is written last, a note all at once.
-    return left.of.ends_with(".chain") || left.of.ends_with(".compact");
+    return left.of.ends_with(".chain") || left.of.ends_with(".compact") || left.of.ends_with(".move");
+}
+
+// Whether there is what it would lie beside. Otherwise it is somebody's who likes such names.
+bool belongs(const FleetLeftover& left, FunctionRef<bool(const std::string& path)> is_there) {
+    using Kind = FleetLeftover::Kind;
+    switch (left.kind) {
+    case Kind::temporary: return true;
+    case Kind::move_note: return true;  // the file may not be there yet
+    case Kind::moving: return is_there(left.of) || is_there(left.of + ".move");
+    default: return is_there(left.of) || is_there(left.of + ".compact");
+    }
 }
 
 }  // namespace
 
 std::optional<FleetLeftover> leftover_by_name(const std::string& path) {
     using Kind = FleetLeftover::Kind;
-    static constexpr std::pair<const char*, Kind> endings[] = {
-        {".merging.chain", Kind::merging_chain}, {".merging", Kind::merging}, {".named", Kind::named}, {".compact", Kind::note}};
+    static constexpr std::pair<const char*, Kind> endings[] = {{".merging.chain", Kind::merging_chain},
+                                                               {".merging", Kind::merging},
+                                                               {".named", Kind::named},
+                                                               {".compact", Kind::note},
+                                                               {".moving", Kind::moving},
+                                                               {".move", Kind::move_note}};
     const std::size_t name_at = path.rfind('/') + 1;
     for (const auto& [ending, kind] : endings) {
         const std::string text = ending;
@@ -132,9 +150,7 @@ void find_files(const FleetOptions& options, Fleet& fleet) {
     for (std::size_t i = 0; i < paths.size(); i++) {
         if (!ok[i]) continue;
         std::optional<FleetLeftover> left = leftover_by_name(paths[i]);
-        // What a merge leaves lies beside what is merged. Otherwise it is somebody's who likes such names.
-        if (left && looks_like(*left, found[i]) &&
-            (left->kind == FleetLeftover::Kind::temporary || is_there(left->of) || is_there(left->of + ".compact"))) {
+        if (left && looks_like(*left, found[i]) && belongs(*left, is_there)) {
             left->identity = found[i].identity;
             fleet.leftovers.push_back(std::move(*left));
         }

@@ -4,6 +4,7 @@
 #include "chain/import.hpp"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -15,6 +16,7 @@
 #include "chain/output.hpp"
 #include "chain/point_id.hpp"
 #include "io/file.hpp"
+#include "io/no_room.hpp"
 #include "io/text.hpp"
 #include "io/writable.hpp"
 #include "qcow2/header.hpp"
@@ -104,8 +106,22 @@ public:
             throw failed("{}: the device has {} bytes, expected at least {}", name_, who_.bytes, info_.bytes);
         if (how_.dry_run) return out_;
         Writable to = there ? Writable::open(target_) : Writable::create(target_);
-        const std::string from = text_or_empty(info_.base), id = text_of(info_.id);
-        Note now{true, from, text_or_empty(info_.to), id};
+        try {
+            write(to);
+        } catch (const NoRoom&) {
+            // A new one begins again.
+            if (!there) {
+                ::unlink(target_.c_str());
+                ::unlink(how_.note.c_str());
+            }
+            throw;
+        }
+        return out_;
+    }
+
+private:
+    void write(Writable& to) {
+        Note now{true, text_or_empty(info_.base), text_or_empty(info_.to), text_of(info_.id)};
         write_note(how_.note, now);
         apply(to);
         now.applying = false;
@@ -116,10 +132,8 @@ public:
             now.mtime_nsec = is.mtime_nsec;
         }
         write_note(how_.note, now);
-        return out_;
     }
 
-private:
     void require_fit(const std::optional<Note>& note) {
         const std::string from = text_or_empty(info_.base), to = text_or_empty(info_.to);
         const char* const anyway = "or apply it all the same with --force";

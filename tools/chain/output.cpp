@@ -12,6 +12,7 @@
 #include <filesystem>
 
 #include "io/error.hpp"
+#include "io/no_room.hpp"
 #include "io/text.hpp"
 #include "io/write_all.hpp"
 
@@ -61,7 +62,7 @@ void Output::make_named() {
     while (st.st_nlink == 0) {
         if (fd_ >= 0) ::close(fd_);
         fd_ = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-        if (fd_ < 0) throw failed("{}: cannot create: {}", escaped(temporary_), std::strerror(errno));
+        if (fd_ < 0) throw_not_written(escaped(temporary_), "create", errno);
         ::flock(fd_, LOCK_EX);  // where there are no locks nothing is taken for left behind
         ::fstat(fd_, &st);
     }
@@ -81,32 +82,35 @@ std::uint64_t Output::inode() const {
 
 void Output::write(const void* data, std::size_t bytes, std::uint64_t offset) {
     const std::size_t done = write_all(fd_, data, bytes, offset);
-    if (done < bytes) throw failed("{}: at byte {}: cannot write: {}", escaped(path_), offset + done, std::strerror(errno));
+    if (done < bytes) {
+        const int why = errno;
+        throw_not_written(escaped(path_), fmt::format("write at byte {}", offset + done), why);
+    }
 }
 
 void Output::resize(std::uint64_t bytes) {
     if (::ftruncate(fd_, static_cast<off_t>(bytes)) != 0)
-        throw failed("{}: cannot set its length to {} bytes: {}", escaped(path_), bytes, std::strerror(errno));
+        throw_not_written(escaped(path_), fmt::format("set its length to {} bytes", bytes), errno);
 }
 
 void Output::sync() {
-    if (::fsync(fd_)) throw failed("{}: cannot sync: {}", escaped(path_), std::strerror(errno));
+    if (::fsync(fd_)) throw_not_written(escaped(path_), "sync", errno);
 }
 
 void Output::commit(bool replace) {
     sync();
     // A name can be given to what has none, but only if nothing has that name.
     if (temporary_.empty() && ::linkat(AT_FDCWD, link_of(fd_).c_str(), AT_FDCWD, path_.c_str(), AT_SYMLINK_FOLLOW) != 0) {
-        if (!replace) throw failed("{}: cannot create: {}", escaped(path_), std::strerror(errno));
+        if (!replace || errno != EEXIST) throw_not_written(escaped(path_), "create", errno);
         const std::string name = fmt::format("{}.{}.tmp", path_, ::getpid());
         ::flock(fd_, LOCK_EX);
         if (::linkat(AT_FDCWD, link_of(fd_).c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) != 0)
-            throw failed("{}: cannot create: {}", escaped(name), std::strerror(errno));
+            throw_not_written(escaped(name), "create", errno);
         temporary_ = name;
     }
     if (!temporary_.empty() &&
         ::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, path_.c_str(), replace ? 0 : RENAME_NOREPLACE) != 0)
-        throw failed("{}: cannot rename to {}: {}", escaped(temporary_), escaped(path_), std::strerror(errno));
+        throw_not_written(escaped(temporary_), fmt::format("rename to {}", escaped(path_)), errno);
     unfinished_.reset();
     ::close(fd_);
     fd_ = -1;

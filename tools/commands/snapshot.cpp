@@ -198,7 +198,7 @@ void run(Options o) {
                        seals ? "seal" : "freeze", escaped(active));
         return;
     }
-    device::make_layer_on(layer, live, active);
+    std::optional<device::NewLayer> made = device::make_layer_on(layer, live, active);
     if (o.prepare) {
         if (o.json)
             print_json(facts(o, layer, active, live.active()->id));
@@ -212,8 +212,9 @@ void run(Options o) {
     for (int tries = 0; !take(o, live, layer, tries < 10, thaw_failed); tries++) {
         std::this_thread::sleep_for(std::chrono::milliseconds(100));
         live = device::look_at_writable(o.name);
-        device::make_layer_on(layer, live, active);
+        made = device::make_layer_on(layer, live, active);
     }
+    made.reset();  // who seals in the background must not have it
     o.label.time = std::time(nullptr);
     label_failed = write_down(o.label, active);
     turn.reset();

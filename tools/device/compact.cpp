@@ -4,6 +4,7 @@
 
 #include "device/merge.hpp"
 #include "device/merge_note.hpp"
+#include "io/no_room.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::device {
@@ -50,13 +51,29 @@ bool run_all(const Subject& subject, MergeNote n, const std::vector<CompactPlan:
     return true;
 }
 
+// Guests may wait for the room that ran out: what was copied is given up, if it can be.
+[[noreturn]] void give_up(const Subject& subject, const qcow2::ChainOptions& chain, const NoRoom& why) {
+    bool gone = false;
+    try {
+        gone = abort_compact(subject.device ? device::subject(subject.name) : subject, chain);
+    } catch (const Error&) {  // then the same command goes on
+    }
+    throw NoRoom(fmt::format("{}{}", why.what(), gone ? " (what was copied is gone)" : ""));
+}
+
 }  // namespace
 
 bool compact(const Subject& subject, const CompactPlan& plan, const CompactOptions& options) {
     if (plan.merges.empty()) return true;
     const MergeNote n = note_of(plan);
-    write_note(n);
-    return run_all(subject, n, plan.merges, options);
+    try {
+        write_note(n);
+        return run_all(subject, n, plan.merges, options);
+    } catch (const NoRoom& e) {
+        qcow2::ChainOptions chain;
+        chain.allow = plan.allow;
+        give_up(subject, chain, e);
+    }
 }
 
 Resumed resume_compact(const Subject& subject, const qcow2::ChainOptions& chain, const CompactOptions& options) {
@@ -64,8 +81,12 @@ Resumed resume_compact(const Subject& subject, const qcow2::ChainOptions& chain,
     if (notes.empty()) return Resumed::nothing;
     // Of two notes the first one is done but for its removal, and what followed it is the other one's business.
     for (std::size_t i = 0; i + 1 < notes.size(); i++) notes[i].then.clear();
-    for (MergeNote& n : notes)
-        if (!run_all(subject, n, {}, options)) return Resumed::stopped;
+    try {
+        for (MergeNote& n : notes)
+            if (!run_all(subject, n, {}, options)) return Resumed::stopped;
+    } catch (const NoRoom& e) {
+        give_up(subject, chain, e);
+    }
     return Resumed::done;
 }
 

@@ -16,6 +16,7 @@
 #include "device/merge_note.hpp"
 #include "device/shared.hpp"
 
+#include "io/no_room.hpp"
 #include "io/qemu_lock.hpp"
 #include "io/reflink.hpp"
 #include "io/text.hpp"
@@ -257,7 +258,12 @@ void choose_way(CompactPlan::Merge& m, const Selection& s, const qcow2::Chain& r
     const Adding adding(range, upper, paths);
     const std::optional<Way> asked = s.into_base ? Way::in_place : s.way;
     std::string no_sharing;
-    const std::uint64_t block = !asked || asked == Way::reflink ? shared_block(paths, no_sharing) : 0;
+    std::uint64_t block = 0;
+    try {
+        if (!asked || asked == Way::reflink) block = shared_block(paths, no_sharing);
+    } catch (const NoRoom&) {
+        if (asked) throw;  // otherwise in place at most
+    }
     if (asked == Way::in_place && !adding.why_not().empty())
         throw failed("{}: layers cannot be added to it: it {}; merge them into a new file", escaped(paths.front()),
                      adding.why_not());

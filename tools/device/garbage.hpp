@@ -14,6 +14,7 @@ struct Verdict {
     Identity identity;  // of what was judged
     bool garbage;       // it is nobody's; otherwise it is left alone
     std::string why;
+    bool spare = false;  // a layer that a device could go on in if it is told to (spare.hpp)
 };
 
 // Judges every leftover, and every file of dm-chain that belongs to nothing; in the order in which to remove them. Throws

@@ -4,6 +4,7 @@
 
 #include <blkid/blkid.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,7 +20,6 @@
 #include "io/lasting.hpp"
 #include "io/progress.hpp"
 #include "io/text.hpp"
-#include "qcow2/active.hpp"
 #include "qcow2/header_bytes.hpp"
 
 #include "dm-chain-format.h"
@@ -69,17 +69,41 @@ void check_layer_place(const std::string& path) {
     }
 }
 
-void make_layer_on(const std::string& path, const std::string& image, const qcow2::Chain& chain) {
+NewLayer::NewLayer(const std::string& path) {
+    if (is_device(path)) return;
+    fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    // Shared, as others look whether somebody changes the chain. Where there are no locks nothing is taken for left behind.
+    while (fd_ >= 0 && ::flock(fd_, LOCK_SH) != 0 && errno == EINTR) {}
+}
+
+NewLayer::~NewLayer() {
+    if (fd_ >= 0) ::close(fd_);
+}
+
+bool NewLayer::is_there() const {
+    struct stat st {};
+    return fd_ >= 0 && ::fstat(fd_, &st) == 0 && st.st_nlink > 0;
+}
+
+NewLayer make_new_layer(const std::string& path, const qcow2::ActiveOptions& options) {
+    for (;;) {
+        qcow2::make_active(path, options);
+        NewLayer layer(path);
+        if (is_device(path) || layer.is_there()) return layer;
+    }
+}
+
+NewLayer make_layer_on(const std::string& path, const std::string& image, const qcow2::Chain& chain) {
     check_layer_place(path);
     qcow2::ActiveOptions o;
     o.size = chain.virtual_size();
     o.cluster_bits = chain::index_cluster_bits;
     o.subblock_bits = std::min<unsigned>(CHAIN_MAX_SUBBLOCK_SHIFT, static_cast<unsigned>(__builtin_ctz(chain.unit())));
     o.backing_name = qcow2::backing_name(lasting_name(path), lasting_name(image), !image.starts_with('/'));
-    qcow2::make_active(path, o);
+    return make_new_layer(path, o);
 }
 
-void make_layer_on(const std::string& path, const Live& device, const std::string& active) {
+NewLayer make_layer_on(const std::string& path, const Live& device, const std::string& active) {
     check_layer_place(path);
     const qcow2::Header header = qcow2::read_header(File(active), true);
     qcow2::ActiveOptions o;
@@ -89,7 +113,7 @@ void make_layer_on(const std::string& path, const Live& device, const std::strin
     // As its neighbour names its own: a chain that can be moved stays one.
     o.backing_name = qcow2::backing_name(lasting_name(path), lasting_name(active),
                                          header.backing_name && !header.backing_name->starts_with('/'));
-    qcow2::make_active(path, o);
+    return make_new_layer(path, o);
 }
 
 qcow2::SealResult seal_layer(const std::string& path, const SealHow& how) {

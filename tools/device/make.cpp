@@ -13,7 +13,7 @@
 namespace dmchain::device {
 
 chain::ChainFile make_device(const MakeOptions& o) {
-    make_layer_on(o.layer, o.image, qcow2::Chain(o.image, o.chain));
+    const NewLayer made = make_layer_on(o.layer, o.image, qcow2::Chain(o.image, o.chain));
     bool built = false;
     try {
         qcow2::ChainOptions top = o.chain;

@@ -18,6 +18,7 @@
 #include "device/growing.hpp"
 #include "device/shared.hpp"
 #include "device/start.hpp"
+#include "io/no_room.hpp"
 #include "io/reflink.hpp"
 #include "io/text.hpp"
 #include "io/writable.hpp"
@@ -239,11 +240,11 @@ void take_name(const MergeNote& n, bool keep_old) {
     if (keep_old) {
         const std::string old = n.path + ".old";
         if (::link(n.path.c_str(), old.c_str()) != 0 && errno != EEXIST)
-            throw failed("{}: cannot keep it as {}: {}", escaped(n.path), in_quotes(old), std::strerror(errno));
+            throw_not_written(escaped(n.path), fmt::format("keep it as {}", in_quotes(old)), errno);
     }
     remove_file(second);
     if (::link(temporary.c_str(), second.c_str()) != 0 || ::rename(second.c_str(), n.path.c_str()) != 0)
-        throw failed("{}: cannot get the name {}: {}", escaped(temporary), in_quotes(n.path), std::strerror(errno));
+        throw_not_written(escaped(temporary), fmt::format("get the name {}", in_quotes(n.path)), errno);
     sync_folder_of(n.path);
 }
 

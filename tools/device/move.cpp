@@ -22,6 +22,7 @@
 #include "device/shared.hpp"
 #include "io/copy_file.hpp"
 #include "io/lasting.hpp"
+#include "io/no_room.hpp"
 #include "io/qemu_lock.hpp"
 #include "io/text.hpp"
 #include "io/writable.hpp"
@@ -45,30 +46,20 @@ void write_move(const MovePlan& p) {
     out.commit(true);
 }
 
-// Of the layer that was to go to @to. Throws failed() if there is something else.
-std::optional<MovePlan> read_move(const std::string& to) {
+// Throws Json::exception for what is none.
+MovePlan parse_move(const std::string& file) {
+    std::ifstream in(file);
+    const Json j = Json::parse(std::string((std::istreambuf_iterator<char>(in)), {}));
     MovePlan p;
-    p.to = to;
-    std::error_code none;
-    if (!fs::is_regular_file(p.note(), none)) return std::nullopt;
-    try {
-        std::ifstream in(p.note());
-        const Json j = Json::parse(std::string((std::istreambuf_iterator<char>(in)), {}));
-        j.at("from").get_to(p.from);
-        j.at("above").get_to(p.above);
-        j.at("copied").get_to(p.copied);
-        j.at("copy").get_to(p.copy);
-        j.at("backing_name").get_to(p.backing_name);
-        j.at("bytes").get_to(p.bytes);
-        j.at("allow").get_to(p.allow);
-        j.at("chain_files").get_to(p.chain_files);
-        const auto named = j.at("to").get<std::string>();
-        if (named != to)
-            throw failed("{}: is the note of a move to {}: it was copied or moved; remove it", escaped(p.note()),
-                         in_quotes(named));
-    } catch (const Json::exception&) {
-        throw failed("{}: is not the note of a move: look at it, and remove it", escaped(p.note()));
-    }
+    j.at("from").get_to(p.from);
+    j.at("to").get_to(p.to);
+    j.at("above").get_to(p.above);
+    j.at("copied").get_to(p.copied);
+    j.at("copy").get_to(p.copy);
+    j.at("backing_name").get_to(p.backing_name);
+    j.at("bytes").get_to(p.bytes);
+    j.at("allow").get_to(p.allow);
+    j.at("chain_files").get_to(p.chain_files);
     return p;
 }
 
@@ -119,7 +110,7 @@ const dm::OpenLayer* find(const Live& live, const KnownFile& k) {
 
 // ---- Steps ----
 
-void make_copy(MovePlan& p, const MoveOptions& o) {
+void make_whole_copy(MovePlan& p, const MoveOptions& o) {
     if (!p.from.is_there()) throw failed("{}: is not the file that it was when the move began", escaped(p.from.path));
     remove_file(p.moving());
     copy_file(p.from.path, p.moving(), o.rate, nullptr, [&](std::uint64_t at) {
@@ -133,8 +124,18 @@ void make_copy(MovePlan& p, const MoveOptions& o) {
     p.copy.path = p.to;
     write_move(p);
     if (::renameat2(AT_FDCWD, p.moving().c_str(), AT_FDCWD, p.to.c_str(), RENAME_NOREPLACE) != 0)
-        throw failed("{}: cannot get the name {}: {}", escaped(p.moving()), in_quotes(p.to), std::strerror(errno));
+        throw_not_written(escaped(p.moving()), fmt::format("get the name {}", in_quotes(p.to)), errno);
     sync_folder_of(p.to);
+}
+
+// What cannot go on gives its room back.
+void make_copy(MovePlan& p, const MoveOptions& o) {
+    try {
+        make_whole_copy(p, o);
+    } catch (const NoRoom& e) {
+        remove_file(p.moving());
+        throw NoRoom(fmt::format("{} (or give the move up with --abort)", e.what()));
+    }
 }
 
 void require_copy(const MovePlan& p) {
@@ -164,6 +165,26 @@ void name_in_header(const Subject& subject, const MovePlan& p) {
 }
 
 }  // namespace
+
+bool is_move_note(const std::string& file) {
+    try {
+        return !parse_move(file).to.empty();
+    } catch (const Json::exception&) {
+        return false;
+    }
+}
+
+std::optional<MovePlan> read_move(const std::string& to) {
+    std::error_code none;
+    const std::string note = to + note_ending;
+    if (!fs::is_regular_file(note, none)) return std::nullopt;
+    if (!is_move_note(note)) throw failed("{}: is not the note of a move: look at it, and remove it", escaped(note));
+    MovePlan p = parse_move(note);
+    if (fs::path(p.to).filename() != fs::path(to).filename() ||
+        !fs::equivalent(fs::path(p.to).parent_path(), fs::path(to).parent_path(), none))
+        throw failed("{}: is the note of a move to {}: it was copied or moved; remove it", escaped(note), in_quotes(p.to));
+    return p;
+}
 
 std::optional<MovePlan> find_move(const Subject& subject, const std::string& to, const qcow2::ChainOptions& options) {
     std::error_code none;

@@ -30,6 +30,10 @@ struct MovePlan {
     std::string moving() const { return to + ".moving"; }
 };
 
+// Whether the file is the note of some move.
+bool is_move_note(const std::string& file);
+// The move to @to that was cut off; nothing: none was. Throws failed() for a note of something else.
+std::optional<MovePlan> read_move(const std::string& to);
 // The move of a layer of this chain to @to, or into that folder, that was cut off; nothing: none was.
 std::optional<MovePlan> find_move(const Subject& subject, const std::string& to, const qcow2::ChainOptions& options);
 // Checks all that can be known before anything is changed. Throws failed() for what cannot be done, naming the file and why. @to: a

@@ -104,7 +104,7 @@ void rollback(const Subject& subject, const RollbackPlan& plan, const RollbackOp
     qcow2::ChainOptions below = o.chain;
     const std::vector<std::string> own = subject.allow();
     below.allow.insert(below.allow.end(), own.begin(), own.end());
-    make_layer_on(plan.layer, plan.snapshot, qcow2::Chain(plan.snapshot, below));
+    const NewLayer made = make_layer_on(plan.layer, plan.snapshot, qcow2::Chain(plan.snapshot, below));
     const SealingTurn sealing(subject.name);
     const auto give_up = [&] {
         if (!fs::is_block_file(plan.layer)) ::unlink(plan.layer.c_str());

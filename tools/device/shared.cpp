@@ -8,8 +8,9 @@
 
 #include "chain/chain_file.hpp"
 #include "chain/places.hpp"
+#include "device/move.hpp"
+#include "device/spare.hpp"
 #include "io/text.hpp"
-#include "qcow2/names.hpp"
 
 namespace dmchain::device {
 
@@ -56,20 +57,29 @@ void Shared::look_at_folder(const std::string& folder, bool deep) {
     for (const std::string& f : files) look_at_file(f);
 }
 
+// What a move makes, as long as its note is there.
+static bool is_of_move(const std::string& path) {
+    static const std::string moving = MovePlan{}.moving();
+    const std::string to = path.ends_with(moving) ? path.substr(0, path.size() - moving.size()) : path;
+    std::error_code none;
+    return fs::exists(to + note_ending, none);
+}
+
 void Shared::look_at_file(const std::string& path) {
     try {
         const File file(path);
         if (chain::is_chain_file(file)) return look_at_chain_file(file);
         if (!qcow2::has_magic(file) || find(file.identity())) return;
         const qcow2::Header header = qcow2::read_header(file, true, true);
-        if (!header.backing_name) return;
-        const qcow2::NamedFile named = qcow2::parse_file_name(escaped(path), *header.backing_name, header.backing_format);
-        const fs::path below = fs::path(path).parent_path() / named.path;
+        const std::optional<std::string> below = path_below(file, header);
         std::error_code none;
-        if (!fs::exists(below, none)) return;
-        if (const auto number = find(identity_of(below.string())))
-            refer(*number, fmt::format("{} stands on {}", escaped(file.path()),
-                                       *number + 1 < images_.size() ? in_quotes(images_[*number].path) : "it"));
+        if (!below || !fs::exists(*below, none)) return;
+        const auto number = find(identity_of(*below));
+        // One that nobody went on in needs nothing.
+        if (number && !is_abandoned(file, header))
+            refer(*number,
+                  fmt::format("{}{} stands on {}", escaped(file.path()), is_of_move(path) ? ", of a move that was cut off," : "",
+                              *number + 1 < images_.size() ? in_quotes(images_[*number].path) : "it"));
     } catch (const Error&) {  // what cannot be read names nothing
     }
 }

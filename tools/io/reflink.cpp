@@ -11,10 +11,13 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <thread>
 #include <vector>
 
+#include "io/no_room.hpp"
+#include "io/text.hpp"
 #include "io/write_all.hpp"
 
 namespace dmchain {
@@ -23,20 +26,26 @@ namespace {
 
 int nameless(const std::string& folder) { return ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600); }
 
+// Fills @from with a block, and has @to share it. Bytes of the block; 0: they cannot.
+std::uint64_t try_sharing(int from, int to) {
+    struct statvfs st {};
+    if (from < 0 || to < 0 || ::fstatvfs(to, &st) != 0) return 0;
+    const std::vector<char> block(st.f_bsize, 1);
+    const file_clone_range first{from, 0, block.size(), 0};
+    if (write_all(from, block.data(), block.size(), 0) < block.size() || ::ioctl(to, FICLONERANGE, &first) != 0) return 0;
+    return block.size();
+}
+
 }  // namespace
 
 std::uint64_t can_share_blocks(const std::string& folder, const std::string& other) {
-    const int from = nameless(folder), to = nameless(other);
-    struct statvfs st {};
-    bool can = from >= 0 && to >= 0 && ::fstatvfs(to, &st) == 0;
-    if (can) {
-        const std::vector<char> block(st.f_bsize, 1);
-        const file_clone_range first{from, 0, block.size(), 0};
-        can = write_all(from, block.data(), block.size(), 0) == block.size() && ::ioctl(to, FICLONERANGE, &first) == 0;
-    }
+    const int from = nameless(folder), to = from < 0 ? -1 : nameless(other);
+    const std::uint64_t block = try_sharing(from, to);
+    const int why = errno;
     for (const int fd : {from, to})
         if (fd >= 0) ::close(fd);
-    return can ? st.f_bsize : 0;
+    if (!block && (why == ENOSPC || why == EDQUOT)) throw_not_written(escaped(from < 0 ? folder : other), "make a file", why);
+    return block;
 }
 
 namespace {

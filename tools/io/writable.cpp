@@ -17,6 +17,7 @@
 
 #include "io/error.hpp"
 #include "io/file.hpp"
+#include "io/no_room.hpp"
 #include "io/qemu_lock.hpp"
 #include "io/text.hpp"
 #include "io/write_all.hpp"
@@ -33,7 +34,7 @@ void seen(Writable::Step step, const void* data, std::uint64_t bytes, std::uint6
 
 int opened(const std::string& path, int flags, const char* doing) {
     const int fd = ::open(path.c_str(), flags | O_RDWR | O_CLOEXEC, 0644);
-    if (fd < 0) throw failed("{}: cannot {}: {}", escaped(path), doing, std::strerror(errno));
+    if (fd < 0) throw_not_written(escaped(path), doing, errno);
     return fd;
 }
 
@@ -75,9 +76,10 @@ void Writable::write(const void* data, std::size_t bytes, std::uint64_t offset) 
     seen(Step::write, data, bytes, offset);
     const std::size_t done = write_all(fd_, data, bytes, offset);
     if (done && offset + done > bytes_) bytes_ = offset + done;
-    if (done < bytes)
-        throw failed("{}: cannot write {} bytes at offset {:#x}: {}", escaped(path_), bytes - done, offset + done,
-                     std::strerror(errno));
+    if (done < bytes) {
+        const int why = errno;
+        throw_not_written(escaped(path_), fmt::format("write {} bytes at offset {:#x}", bytes - done, offset + done), why);
+    }
 }
 
 void Writable::write_zeroes(std::uint64_t bytes, std::uint64_t offset) {
@@ -94,7 +96,7 @@ bool Writable::share(const File& from, std::uint64_t at, std::uint64_t bytes, st
 
 void Writable::sync() {
     seen(Step::sync, nullptr, 0, 0);
-    if (::fsync(fd_) != 0) throw failed("{}: cannot sync: {}", escaped(path_), std::strerror(errno));
+    if (::fsync(fd_) != 0) throw_not_written(escaped(path_), "sync", errno);
     // The target writes to devices past the page cache: who reads them later must not find what was cached before.
     if (device_) ::posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
 }
@@ -102,14 +104,15 @@ void Writable::sync() {
 void Writable::resize(std::uint64_t bytes) {
     seen(Step::resize, nullptr, bytes, 0);
     if (::ftruncate(fd_, static_cast<off_t>(bytes)) != 0)
-        throw failed("{}: cannot set its length to {} bytes: {}", escaped(path_), bytes, std::strerror(errno));
+        throw_not_written(escaped(path_), fmt::format("set its length to {} bytes", bytes), errno);
     bytes_ = bytes;
 }
 
 void Writable::allocate(std::uint64_t offset, std::uint64_t bytes) {
     if (::fallocate(fd_, 0, static_cast<off_t>(offset), static_cast<off_t>(bytes)) != 0) {
-        if (errno != EOPNOTSUPP && errno != ENOSYS)
-            throw failed("{}: cannot allocate {} bytes at offset {:#x}: {}", escaped(path_), bytes, offset, std::strerror(errno));
+        const int why = errno;
+        if (why != EOPNOTSUPP && why != ENOSYS)
+            throw_not_written(escaped(path_), fmt::format("allocate {} bytes at offset {:#x}", bytes, offset), why);
         if (offset + bytes > bytes_) resize(offset + bytes);
     }
     bytes_ = std::max(bytes_, offset + bytes);

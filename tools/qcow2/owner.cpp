@@ -4,7 +4,9 @@
 
 #include <fmt/chrono.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <iterator>
 #include <vector>
 
 #include "io/crc32c.hpp"
@@ -45,6 +47,7 @@ std::optional<Owner> read_owner(const File& layer, std::uint32_t cluster_bits) {
     out.boot = hex(o.boot);
     out.host = reinterpret_cast<const char*>(o.host);
     out.device = reinterpret_cast<const char*>(o.device);
+    std::copy(std::begin(o.chain), std::end(o.chain), out.chain.begin());
     out.time = static_cast<std::int64_t>(chain_le64(o.time));
     return out;
 }

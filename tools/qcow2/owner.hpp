@@ -2,6 +2,7 @@
 // Which machine may write a layer that is not sealed: struct chain_log_owner of include/dm-chain-log.h.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -11,13 +12,14 @@
 namespace dmchain::qcow2 {
 
 struct Owner {
-    bool sound = true;      // false: what stands there cannot be read
-    bool released = false;  // whoever comes next may have it
-    std::string machine;    // 32 hexadecimal digits, as in /etc/machine-id
-    std::string boot;       // the same, of the boot; zeroes: not known
-    std::string host;       // its name
-    std::string device;     // name of its device-mapper device
-    std::int64_t time = 0;  // since when, seconds since 1970, UTC
+    bool sound = true;                      // false: what stands there cannot be read
+    bool released = false;                  // whoever comes next may have it
+    std::string machine;                    // 32 hexadecimal digits, as in /etc/machine-id
+    std::string boot;                       // the same, of the boot; zeroes: not known
+    std::string host;                       // its name
+    std::string device;                     // name of its device-mapper device
+    std::array<unsigned char, 16> chain{};  // uuid of its chain file
+    std::int64_t time = 0;                  // since when, seconds since 1970, UTC
 
     // "the machine HOST (ID, boot ID) has it since TIME, as the device NAME"
     std::string text() const;
