@@ -6,27 +6,12 @@
 # $work/chain, whose own overlay was written to through its NBD export, and flushed. Overlays lie in memory.
 qemu_snapshot() { # GIB LAYERS
     local overlay=$work/memory/overlay export="nbd+unix:///w?socket=$work/nbd" r before t0 t1
-    local daemon daemon_PID pid in out
     qemu-img create -q -u -f qcow2 -b "$work/chain/top.qcow2" -F qcow2 "$overlay.0" "$1G"
-    coproc daemon { exec qemu-storage-daemon --chardev stdio,id=m --monitor m --nbd-server "addr.type=unix,addr.path=$work/nbd"; }
-    pid=$daemon_PID out=${daemon[0]} in=${daemon[1]}
-    ask() { # COMMAND ARGUMENTS
-        local answer
-        printf '{"execute": "%s", "arguments": {%s}}\n' "$1" "$2" >&"$in"
-        while read -r answer <&"$out"; do
-            case $answer in
-            *'"return"'*) return ;;
-            *'"error"'*) break ;;
-            esac
-        done
-        echo "qemu-storage-daemon: $1: ${answer:-ended}" >&2
-        return 1
-    }
+    start_daemon --nbd-server "addr.type=unix,addr.path=$work/nbd"
     node() { # NUMBER MORE
         ask blockdev-add '"driver": "qcow2", "node-name": "w'"$1"'", "file": {"driver": "file", "filename": "'"$overlay.$1"'"}'"$2"
     }
-    written() { awk '/^wchar/ { print $2 }' "/proc/$pid/io"; }
-    ask qmp_capabilities ''
+    written() { awk '/^wchar/ { print $2 }' "/proc/$daemon_pid/io"; }
     node 0 ''
     ask block-export-add '"type": "nbd", "id": "w", "node-name": "w0", "name": "w", "writable": true'
     rm -f "$work/qemu-ms" "$work/qemu-bytes"
@@ -41,8 +26,7 @@ qemu_snapshot() { # GIB LAYERS
         echo $(((t1 - t0) / 10000)) | awk '{ print $1 / 100 }' >>"$work/qemu-ms"
         echo $(($(written) - before + $(stat -c %s "$overlay.$r"))) >>"$work/qemu-bytes"
     done
-    ask quit ''
-    wait "$pid"
+    stop_daemon
     rm "$overlay".*
     say "$(jq -cn --argjson g "$1" --argjson n "$2" --argjson ms "$(median <"$work/qemu-ms")" --argjson b "$(median <"$work/qemu-bytes")" \
         '{test: "qemu-snapshot", disk_gib: $g, depth: $n, ms: $ms, bytes: $b}')"
