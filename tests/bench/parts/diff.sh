@@ -8,8 +8,8 @@ diff() {
     "$genchain" --sparse-2t --depth $((snapshots + 1)) --size "${DMCHAIN_BENCH_SIZE:-1T}" --count 20000 --seed 1 --out "$work/chain" >/dev/null
     note "diff: comparing"
     for from in 0 $((snapshots / 2)) $((snapshots - 1)); do
-        for ((r = 0; r < rounds; r++)); do took "$DMCHAIN_BIN/dmchain" diff "$work/chain/top.qcow2" --from $from; done >"$work/times"
         parts=$("$DMCHAIN_BIN/dmchain" diff "$work/chain/top.qcow2" --from $from --json | jq '.parts | length')
+        for ((r = 0; r < rounds; r++)); do took "$DMCHAIN_BIN/dmchain" diff "$work/chain/top.qcow2" --from $from; done >"$work/times"
         say "$(jq -cn --argjson n "$snapshots" --argjson f $from --argjson s "$(median <"$work/times")" --argjson p "$parts" \
             '{test: "diff", snapshots: $n, from: $f, seconds: $s, parts: $p}')"
     done
