@@ -4,7 +4,12 @@
 latency() {
     note "latency: making the chain"
     "$genchain" --deep 20 --size "${DMCHAIN_BENCH_SIZE:-1G}" --seed 1 --out "$work/chain" >/dev/null
-    note "latency: dm-chain and QEMU"
-    DMCHAIN_CHAIN=$work/chain in_uml 6G -- "$here/latency-in-machine" "$rounds"
+    note "latency: one processor"
+    DMCHAIN_CHAIN=$work/chain in_uml 6G -- "$here/latency-in-machine" "$rounds" steady-plain steady-idle steady-rate full-plain full-rate steady-qemu full-qemu
+    rm -rf "$work/chain"
+    note "latency: two processors, emulated"
+    "$genchain" --deep 20 --size "${DMCHAIN_BENCH_SIZE:-256M}" --seed 1 --out "$work/chain" >/dev/null
+    "$top/tests/vm/module" qemu-6.12
+    DMCHAIN_CHAIN=$work/chain in_machine qemu-6.12 null_blk 2G -- "$here/latency-in-machine" "$rounds" steady-plain full-plain
     rm -rf "$work/chain"
 }
