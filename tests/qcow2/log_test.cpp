@@ -91,6 +91,18 @@ TEST_CASE("the last record of a cluster counts, and an empty one is none") {
     CHECK(seen[0].bytes == 4096);
 }
 
+TEST_CASE("a layer that grew after it was opened") {
+    Layer l;
+    l.read();
+    const File file(l.folder / "layer.qcow2");
+    const std::uint64_t a = l.maker.grow();
+    l.maker.records({{1, a, all_units}});
+    l.folder.write("layer.qcow2", l.maker.bytes);
+    const Log log(file, 16);
+    REQUIRE(log.clusters().size() == 1);
+    CHECK(log.clusters()[0].host == a);
+}
+
 TEST_CASE("the log ends before the first block that is not the next one") {
     Layer l;
     const std::uint64_t a = l.maker.grow();

@@ -100,6 +100,13 @@ void File::identify() {
     }
 }
 
+std::uint64_t File::size_now() const {
+    if (identity_.block_device) return identity_.bytes;
+    struct stat st {};
+    if (::fstat(fd_, &st) != 0) throw failed("{}: cannot stat: {}", escaped(path_), reason());
+    return static_cast<std::uint64_t>(st.st_size);
+}
+
 std::size_t File::read_up_to_end(void* buffer, std::size_t bytes, std::uint64_t offset) const {
     auto* p = static_cast<char*>(buffer);
     std::size_t done = 0;

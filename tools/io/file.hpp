@@ -69,6 +69,7 @@ public:
     const std::string& path() const { return path_; }
     const Identity& identity() const { return identity_; }
     std::uint64_t size() const { return identity_.bytes; }  // bytes, as of opening
+    std::uint64_t size_now() const;                         // of a file that others write to; a device has that of opening
 
     // All of @bytes at @offset, or throws: failed() for an I/O error, damaged() if the file ends first.
     void read(void* buffer, std::size_t bytes, std::uint64_t offset) const;

@@ -46,7 +46,6 @@ public:
         log_.segments_.push_back(first);
         log_.position_ = {first, at + CHAIN_LOG_BLOCK, 1, 0};
 
-        geometry_.layer_bytes = file_.size();
         geometry_.cluster_shift = log_.cluster_bits_;
         geometry_.unit_shift = log_.unit_bits_;
         std::memcpy(geometry_.salt, h.uuid, sizeof geometry_.salt);
@@ -77,6 +76,8 @@ private:
         if (p.next < read_from_ || p.next >= read_to_) {
             const std::uint64_t bytes = std::min<std::uint64_t>(left, blocks_.size() * CHAIN_LOG_BLOCK);
             file_.read_padded(blocks_.data(), bytes & ~std::uint64_t{CHAIN_LOG_BLOCK - 1}, p.next);
+            // A device may write to the layer meanwhile: the file has grown before a record names a place in it.
+            geometry_.layer_bytes = file_.size_now();
             read_from_ = p.next;
             read_to_ = p.next + (bytes & ~std::uint64_t{CHAIN_LOG_BLOCK - 1});
         }

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash disable=SC2154
+# Merging, exporting and comparing chains at rest, beside qemu-img and cp. Sourced by tests/bench/run.
+
+# What commands that change or copy a chain at rest take, each until its files are durable, on files of the machine's own
+# file system, the page cache warm. QEMU's: one round where it takes long.
+operations() {
+    local depth i
+    fresh() { # the chain again
+        rm -rf "$work/copy"
+        cp -r "$work/chain" "$work/copy"
+        sync -f "$work"
+    }
+    for depth in ${DMCHAIN_BENCH_DEPTHS:-10 100 500}; do
+        note "operations: depth $depth"
+        rm -rf "$work/chain"
+        "$genchain" --deep "$depth" --size 1G --seed 1 --out "$work/chain" --raw "$work/raw" >/dev/null
+        for f in flatten convert rebase commit cp-qcow2 export cp-raw delete diff; do : >"$work/t-$f"; done
+        for ((i = 0; i < rounds; i++)); do
+            fresh
+            took "$DMCHAIN_BIN/dmchain" compact "$work/copy/top.qcow2" --flatten --json >>"$work/t-flatten"
+            took cp "$work/copy/top.qcow2" "$work/copy/cp" >>"$work/t-cp-qcow2"
+            fresh
+            took "$DMCHAIN_BIN/dmchain" export "$work/copy/top.qcow2" "$work/copy/raw" >>"$work/t-export"
+            cmp "$work/copy/raw" "$work/raw"
+            took cp --sparse=never "$work/raw" "$work/copy/cp" >>"$work/t-cp-raw"
+            rm "$work/copy/cp"
+            took "$DMCHAIN_BIN/dmchain" diff "$work/copy/top.qcow2" --from 0 --json >>"$work/t-diff"
+            took "$DMCHAIN_BIN/dmchain" compact "$work/copy/top.qcow2" --delete $((depth / 2)) --json >>"$work/t-delete"
+            [ "$depth" -lt 500 ] || [ $i = 0 ] || continue
+            fresh
+            took qemu-img convert -W -m 16 -f qcow2 -O qcow2 "$work/copy/top.qcow2" "$work/copy/out" >>"$work/t-convert"
+            rm "$work/copy/out"
+            took qemu-img rebase -f qcow2 -b '' "$work/copy/top.qcow2" >>"$work/t-rebase"
+            fresh
+            took qemu-img commit -f qcow2 -b layer-0.qcow2 "$work/copy/top.qcow2" >>"$work/t-commit"
+        done
+        # shellcheck disable=SC2046
+        say "$(jq -cn --argjson depth "$depth" $(for f in flatten convert rebase commit cp-qcow2 export cp-raw delete diff; do
+            echo --argjson "${f//-/_}" "$(median <"$work/t-$f")"; done) '
+            {test: "operations", depth: $depth, flatten_s: $flatten, qemu_convert_s: $convert, qemu_rebase_s: $rebase, qemu_commit_s: $commit,
+                of_best_qemu: ([$convert, $rebase, $commit] | min / $flatten * 100 | round / 100), cp_qcow2_s: $cp_qcow2,
+                flatten_of_cp: ($cp_qcow2 / $flatten * 100 | round / 100), export_s: $export, cp_raw_s: $cp_raw,
+                export_of_cp: ($cp_raw / $export * 100 | round / 100), delete_one_s: $delete, diff_s: $diff}')"
+    done
+    rm -rf "$work/chain" "$work/copy" "$work/raw"
+}
