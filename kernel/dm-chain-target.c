@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The device-mapper target "chain": a whole chain of qcow2 snapshots as one flat block device.
- * Constructor, suspend and resume, messages. docs/target.md documents the table line and the status.
+ * Constructor, suspend and resume, messages. docs/target.md documents the table line and the
+ * status.
  */
 
 #include <linux/blkdev.h>
