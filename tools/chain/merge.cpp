@@ -191,10 +191,6 @@ bool fill(const qcow2::Chain& range, const MergeTo& target, Walk& walk, Left lef
     return !stopped;
 }
 
-}  // namespace
-
-namespace {
-
 // Whether the file at @path is an image, complete, of the state that @top is.
 bool is_sealed_as(const std::string& path, const qcow2::Layer& top) {
     const File file(path);

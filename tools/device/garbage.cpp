@@ -160,6 +160,9 @@ private:
         condemn(l, "a file in the making, whose process is gone");
     }
 
+    void leave_all(const std::vector<const FleetLeftover*>& parts, const std::string& why) {
+        for (const FleetLeftover* p : parts) leave(*p, why);
+    }
     void condemn_all(const std::vector<const FleetLeftover*>& parts, const std::string& why) {
         for (const FleetLeftover* p : parts) condemn(*p, why);
     }
@@ -171,32 +174,30 @@ private:
     }
 
     void merge(const std::string& of, const std::vector<const FleetLeftover*>& parts) {
-        const auto leave_all = [&](const std::string& why) {
-            for (const FleetLeftover* p : parts) leave(*p, why);
-        };
         if (!find(parts, Kind::note)) return without_note(of, parts);
         std::optional<MergeNote> n;
         try {
             n = read_note(of);
         } catch (const Error& e) {
-            return leave_all(e.what());
+            return leave_all(parts, e.what());
         }
-        if (!n) return leave_all("is gone since");
+        if (!n) return leave_all(parts, "is gone since");
         if (const Live* d = device_at(paths_of(*n)))
-            return leave_all(
-                fmt::format("a merge of the device {0}: run 'dmchain compact {0}' to go on, or 'dmchain compact {0} "
-                            "--abort'",
-                            escaped(d->name)));
+            return leave_all(parts,
+                             fmt::format("a merge of the device {0}: run 'dmchain compact {0}' to go on, or 'dmchain compact {0} "
+                                         "--abort'",
+                                         escaped(d->name)));
         KnownFile merging = n->merged, named = n->merged;
         merging.path = n->merging();
         named.path = n->path;
         const bool old_there = std::all_of(n->old.begin(), n->old.end(), [](const KnownFile& k) { return k.is_there(); });
         if (old_there || (n->copied && (merging.is_there() || named.is_there())))
-            return leave_all(fmt::format(
-                "a merge of {} that can go on: run 'dmchain compact' with the image on top of its chain, or with --abort, too",
-                in_quotes(of)));
+            return leave_all(parts, fmt::format("a merge of {} that can go on: run 'dmchain compact' with the image on top of "
+                                                "its chain, or with --abort, too",
+                                                in_quotes(of)));
         if (n->copied)
-            return leave_all(fmt::format("a merge of which neither the layers nor the merged file are what they were: look at {}",
+            return leave_all(parts,
+                             fmt::format("a merge of which neither the layers nor the merged file are what they were: look at {}",
                                          in_quotes(of)));
         for (const FleetLeftover* p : parts) {
             if (p->kind == Kind::merging && !fleet_.find(p->identity)->in_use())
@@ -255,11 +256,8 @@ private:
     }
 
     void move(const std::string& to, const std::vector<const FleetLeftover*>& parts) {
-        const auto leave_all = [&](const std::string& why) {
-            for (const FleetLeftover* p : parts) leave(*p, why);
-        };
         const FleetLeftover* note = find(parts, Kind::move_note);
-        if (!note) return leave_all("a copy, and no note tells of a move: look at it");
+        if (!note) return leave_all(parts, "a copy, and no note tells of a move: look at it");
         std::error_code none;
         // Somebody who likes such names.
         if (parts.size() == 1 && !fs::exists(to, none) && !is_move_note(note->path)) return;
@@ -267,9 +265,9 @@ private:
         try {
             p = read_move(to);
         } catch (const Error& e) {
-            return leave_all(e.what());
+            return leave_all(parts, e.what());
         }
-        if (!p) return leave_all("is gone since");
+        if (!p) return leave_all(parts, "is gone since");
         KnownFile unnamed = p->copy;
         unnamed.path = p->moving();
         const bool copy_there = p->copy.is_there(), complete = copy_there || unnamed.is_there();
@@ -277,17 +275,18 @@ private:
             return condemn_all({note}, "of a move that is done");
         if (p->from.is_there() || (p->copied && copy_there)) {
             const Live* d = device_at({p->from.path, p->to, p->above});
-            return leave_all(fmt::format("a move of {0} that can go on: run 'dmchain move {1} {2} {3}'{4}{5}",
-                                         in_quotes(p->from.path), d ? escaped(d->name) : "TOP", escaped(p->from.path),
-                                         escaped(p->to), d ? "" : " with the image on top of its chain",
-                                         p->copied ? "" : ", or with --abort, too"));
+            return leave_all(
+                parts, fmt::format("a move of {0} that can go on: run 'dmchain move {1} {2} {3}'{4}{5}", in_quotes(p->from.path),
+                                   d ? escaped(d->name) : "TOP", escaped(p->from.path), escaped(p->to),
+                                   d ? "" : " with the image on top of its chain", p->copied ? "" : ", or with --abort, too"));
         }
         if (complete)
             return leave_all(
+                parts,
                 fmt::format("of a move of {}, which is not what it was: the copy may be all that is left of it: look at it",
                             in_quotes(p->from.path)));
         if (!fs::exists(p->from.path, none))
-            return leave_all(fmt::format("a move of {}, which is not there: is all mounted?", in_quotes(p->from.path)));
+            return leave_all(parts, fmt::format("a move of {}, which is not there: is all mounted?", in_quotes(p->from.path)));
         condemn_all(parts, "of a move that cannot go on: the layer is not what it was");
     }
 

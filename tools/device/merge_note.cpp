@@ -78,53 +78,57 @@ void remove_note(const MergeNote& n) {
     remove_file(n.file());
 }
 
-// Throws Json::exception for what is none. Those of older versions have less.
-static MergeNote parse_note(const std::string& file) {
-    std::ifstream in(file);
-    const std::string text((std::istreambuf_iterator<char>(in)), {});
-    const Json j = Json::parse(text);
-    MergeNote n;
-    j.at("path").get_to(n.path);
-    j.at("old").get_to(n.old);
-    j.at("copied").get_to(n.copied);
-    j.at("merged").get_to(n.merged);
-    n.chain_files = j.value("chain_files", n.chain_files);
-    n.allow = j.value("allow", n.allow);
-    n.registry = j.value("registry", n.registry);
-    n.way = way_of(j.value("way", ""));
-    n.adding = j.value("adding", false);
-    n.added = j.value("added", n.added);
-    n.unsharing = j.value("unsharing", n.unsharing);
-    const Json then = j.value("then", Json::array()), ways = j.value("then_ways", Json::array());
-    for (std::size_t i = 0; i < then.size(); i++)
-        n.then.push_back({then[i].get<std::vector<KnownFile>>(), way_of(i < ways.size() ? ways[i].get<std::string>() : "")});
-    return n;
+// Nothing: it is no note. Those of older versions have less.
+static std::optional<MergeNote> parse_note(const std::string& file) {
+    try {
+        std::ifstream in(file);
+        const std::string text((std::istreambuf_iterator<char>(in)), {});
+        const Json j = Json::parse(text);
+        MergeNote n;
+        j.at("path").get_to(n.path);
+        j.at("old").get_to(n.old);
+        j.at("copied").get_to(n.copied);
+        j.at("merged").get_to(n.merged);
+        n.chain_files = j.value("chain_files", n.chain_files);
+        n.allow = j.value("allow", n.allow);
+        n.registry = j.value("registry", n.registry);
+        n.way = way_of(j.value("way", ""));
+        n.adding = j.value("adding", false);
+        n.added = j.value("added", n.added);
+        n.unsharing = j.value("unsharing", n.unsharing);
+        const Json then = j.value("then", Json::array()), ways = j.value("then_ways", Json::array());
+        for (std::size_t i = 0; i < then.size(); i++)
+            n.then.push_back({then[i].get<std::vector<KnownFile>>(), way_of(i < ways.size() ? ways[i].get<std::string>() : "")});
+        if (n.old.empty()) return std::nullopt;
+        return n;
+    } catch (const Json::exception&) {
+        return std::nullopt;
+    }
 }
 
-bool is_note(const std::string& file) {
-    try {
-        return !parse_note(file).old.empty();
-    } catch (const Json::exception&) {
-        return false;
-    }
+bool is_note(const std::string& file) { return parse_note(file).has_value(); }
+
+bool is_same_name(const std::string& a, const std::string& b) {
+    std::error_code none;
+    return fs::path(a).filename() == fs::path(b).filename() &&
+           fs::equivalent(fs::path(a).parent_path(), fs::path(b).parent_path(), none);
 }
 
 std::optional<MergeNote> read_note(const std::string& path) {
     const std::string file = path + MergeNote{}.file();
     std::error_code none;
     if (!fs::exists(file, none)) return std::nullopt;
-    if (!is_note(file))
+    const std::optional<MergeNote> n = parse_note(file);
+    if (!n)
         throw failed("{}: is not the note of a merge: look at it, and at the layers it lies beside, and remove it",
                      escaped(file));
-    MergeNote n = parse_note(file);
     // The one beside the lowest layer leads to the other one, which says how far it is.
-    if (n.way == Way::in_place && fs::path(n.old.front().path).filename() == fs::path(path).filename()) {
-        const std::string other = (fs::path(path).parent_path() / fs::path(n.path).filename()).string();
+    if (n->way == Way::in_place && fs::path(n->old.front().path).filename() == fs::path(path).filename()) {
+        const std::string other = (fs::path(path).parent_path() / fs::path(n->path).filename()).string();
         return fs::exists(other + MergeNote{}.file(), none) ? read_note(other) : std::nullopt;
     }
-    if (fs::path(n.path).filename() != fs::path(path).filename() ||
-        !fs::equivalent(fs::path(n.path).parent_path(), fs::path(path).parent_path(), none))
-        throw failed("{}: is the note of a merge of {}: it was copied or moved; remove it", escaped(file), in_quotes(n.path));
+    if (!is_same_name(n->path, path))
+        throw failed("{}: is the note of a merge of {}: it was copied or moved; remove it", escaped(file), in_quotes(n->path));
     return n;
 }
 
@@ -134,14 +138,14 @@ void require_settled(const std::string& layer) {
     std::error_code none;
     for (const auto& entry : fs::directory_iterator(fs::path(layer).parent_path(), none)) {
         const std::string file = entry.path().string();
-        if (!file.ends_with(MergeNote{}.file()) || !is_note(file)) continue;
-        const MergeNote n = parse_note(file);
-        if (n.way != Way::in_place) continue;
-        for (std::size_t i = 0; i + 1 < n.old.size(); i++) {
-            KnownFile k = n.old[i];
+        if (!file.ends_with(MergeNote{}.file())) continue;
+        const std::optional<MergeNote> n = parse_note(file);
+        if (!n || n->way != Way::in_place) continue;
+        for (std::size_t i = 0; i + 1 < n->old.size(); i++) {
+            const KnownFile& k = n->old[i];
             if (fs::path(k.path).filename() == fs::path(layer).filename() && fs::exists(layer, none) &&
                 identity_of(layer).inode == k.inode)
-                throw failed("{}: is being merged into {}: it is no snapshot any more", escaped(layer), in_quotes(n.path));
+                throw failed("{}: is being merged into {}: it is no snapshot any more", escaped(layer), in_quotes(n->path));
         }
     }
 }

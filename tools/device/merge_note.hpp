@@ -64,6 +64,8 @@ struct MergeNote {
 
 void write_note(const MergeNote& note);  // durable when this returns
 void remove_note(const MergeNote& note);
+// Whether the paths are one name in one folder, whatever that is called.
+bool is_same_name(const std::string& a, const std::string& b);
 // Whether the file is the note of some merge.
 bool is_note(const std::string& file);
 // Of the layer at @path, if there is one. Throws failed() if it is no note.

@@ -46,21 +46,26 @@ void write_move(const MovePlan& p) {
     out.commit(true);
 }
 
-// Throws Json::exception for what is none.
-MovePlan parse_move(const std::string& file) {
-    std::ifstream in(file);
-    const Json j = Json::parse(std::string((std::istreambuf_iterator<char>(in)), {}));
-    MovePlan p;
-    j.at("from").get_to(p.from);
-    j.at("to").get_to(p.to);
-    j.at("above").get_to(p.above);
-    j.at("copied").get_to(p.copied);
-    j.at("copy").get_to(p.copy);
-    j.at("backing_name").get_to(p.backing_name);
-    j.at("bytes").get_to(p.bytes);
-    j.at("allow").get_to(p.allow);
-    j.at("chain_files").get_to(p.chain_files);
-    return p;
+// Nothing: it is no note.
+std::optional<MovePlan> parse_move(const std::string& file) {
+    try {
+        std::ifstream in(file);
+        const Json j = Json::parse(std::string((std::istreambuf_iterator<char>(in)), {}));
+        MovePlan p;
+        j.at("from").get_to(p.from);
+        j.at("to").get_to(p.to);
+        j.at("above").get_to(p.above);
+        j.at("copied").get_to(p.copied);
+        j.at("copy").get_to(p.copy);
+        j.at("backing_name").get_to(p.backing_name);
+        j.at("bytes").get_to(p.bytes);
+        j.at("allow").get_to(p.allow);
+        j.at("chain_files").get_to(p.chain_files);
+        if (p.to.empty()) return std::nullopt;
+        return p;
+    } catch (const Json::exception&) {
+        return std::nullopt;
+    }
 }
 
 std::string absolute_target(const std::string& to, const std::string& from) {
@@ -166,23 +171,16 @@ void name_in_header(const Subject& subject, const MovePlan& p) {
 
 }  // namespace
 
-bool is_move_note(const std::string& file) {
-    try {
-        return !parse_move(file).to.empty();
-    } catch (const Json::exception&) {
-        return false;
-    }
-}
+bool is_move_note(const std::string& file) { return parse_move(file).has_value(); }
 
 std::optional<MovePlan> read_move(const std::string& to) {
     std::error_code none;
     const std::string note = to + note_ending;
     if (!fs::is_regular_file(note, none)) return std::nullopt;
-    if (!is_move_note(note)) throw failed("{}: is not the note of a move: look at it, and remove it", escaped(note));
-    MovePlan p = parse_move(note);
-    if (fs::path(p.to).filename() != fs::path(to).filename() ||
-        !fs::equivalent(fs::path(p.to).parent_path(), fs::path(to).parent_path(), none))
-        throw failed("{}: is the note of a move to {}: it was copied or moved; remove it", escaped(note), in_quotes(p.to));
+    std::optional<MovePlan> p = parse_move(note);
+    if (!p) throw failed("{}: is not the note of a move: look at it, and remove it", escaped(note));
+    if (!is_same_name(p->to, to))
+        throw failed("{}: is the note of a move to {}: it was copied or moved; remove it", escaped(note), in_quotes(p->to));
     return p;
 }
 
