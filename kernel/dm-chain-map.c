@@ -81,21 +81,26 @@ static noinline bool chain_find_straight(struct chain *c, struct chain_io *io, b
 	return false;
 }
 
-/* The same of any layer, for up to @max sectors of the disk from @sector on; false: a worker's. */
+/* The same of data in any layer; false: a worker's. */
+static __always_inline bool chain_place_of(struct chain *c, struct chain_io *io, blk_opf_t opf,
+					   const struct chain_extent *x, struct chain_place *place)
+{
+	place->bdev = READ_ONCE(c->layers.bdev)[chain_entry_layer(x->entry)];
+	if (!place->bdev)
+		return chain_find_straight(c, io, opf, x, place);
+	place->sector = chain_entry_pos(x->entry);
+	place->sectors = x->sectors;
+	return true;
+}
+
+/* The same of up to @max sectors of the disk from @sector on. */
 static bool chain_find_place(struct chain *c, struct chain_io *io, blk_opf_t opf, sector_t sector,
 			     unsigned int max, struct chain_place *place)
 {
 	struct chain_extent x;
 
-	if (!chain_index_lookup(c->index, sector, max, &x) ||
-	    chain_entry_kind(x.entry) != CHAIN_DATA)
-		return false;
-	place->bdev = READ_ONCE(c->layers.bdev)[chain_entry_layer(x.entry)];
-	if (!place->bdev)
-		return chain_find_straight(c, io, opf, &x, place);
-	place->sector = chain_entry_pos(x.entry);
-	place->sectors = x.sectors;
-	return true;
+	return chain_index_lookup(c->index, sector, max, &x) &&
+	       chain_entry_kind(x.entry) == CHAIN_DATA && chain_place_of(c, io, opf, &x, place);
 }
 
 #define MAX_PIECES 16 /* of a bio, that are sent on at once */
@@ -167,13 +172,8 @@ int chain_map(struct dm_target *ti, struct bio *bio)
 
 	switch (chain_entry_kind(x.entry)) {
 	case CHAIN_DATA:
-		place.bdev = READ_ONCE(c->layers.bdev)[chain_entry_layer(x.entry)];
-		if (place.bdev) {
-			place.sector = chain_entry_pos(x.entry);
-			place.sectors = x.sectors;
-		} else if (!chain_find_straight(c, io, bio->bi_opf, &x, &place)) {
+		if (!chain_place_of(c, io, bio->bi_opf, &x, &place))
 			break;
-		}
 		if (place.sectors < bio_sectors(bio)) {
 			chain_map_pieces(c, bio, io, &place);
 			return DM_MAPIO_REMAPPED;
