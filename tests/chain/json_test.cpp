@@ -194,6 +194,13 @@ TEST_CASE("json: replicate and restore print what docs/json.md says") {
     CHECK(replicate.missing() == "kernel ");
     restore.object(here("restore one --from dir:a,b,c --memory again"));
     CHECK(restore.missing() == "");
+    Comparison scrub("scrub"), repair("repair"), gc("gc of a store"), snapshots("snapshots of a store");
+    scrub.object(here("scrub dir:a,b,c"));
+    snapshots.object(here("snapshots dir:a,b,c"));
+    must("rm -r " + (folder / "b/pieces"));
+    repair.object(here("repair dir:a,b,c"));
+    gc.object(here("gc dir:a,b,c --dry-run --forget one"));
+    CHECK(scrub.missing() + repair.missing() + gc.missing() + snapshots.missing() == "");
 }
 
 TEST_CASE("json: doctor prints what docs/json.md says") {

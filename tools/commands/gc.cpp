@@ -7,6 +7,7 @@
 
 #include "commands/print_json.hpp"
 #include "commands/registry.hpp"
+#include "commands/stores.hpp"
 #include "device/garbage.hpp"
 #include "io/text.hpp"
 
@@ -16,11 +17,17 @@ namespace {
 
 struct Options {
     chain::FleetOptions fleet;
+    std::vector<std::string> forget;
     bool dry_run = false;
     bool json = false;
 };
 
 void run(const Options& o, Exit& status) {
+    if (is_store(o.fleet.folders.front())) {
+        if (o.fleet.folders.size() > 1) throw Error(Exit::usage, "gc: a store is looked at alone: name no folders beside it");
+        return gc_store({o.fleet.folders.front(), o.forget, o.dry_run, o.json});
+    }
+    if (!o.forget.empty()) throw Error(Exit::usage, "gc: --forget goes with a store, as dir:/mnt/a,/mnt/b");
     const chain::Fleet fleet = chain::scan_fleet(o.fleet);
     for (const std::string& line : fleet.damage) fmt::print(stderr, "dmchain: not read: {}\n", line);
     const std::vector<device::Verdict> all = device::judge(fleet);
@@ -60,7 +67,11 @@ CLI::App* add_gc(CLI::App& app, Exit& status) {
     // Only who names what matters: not whether it could be read.
     o->fleet.assume_raw = true;
     CLI::App* c = app.add_subcommand("gc", "Remove what broken operations left in folders, if it is provably nobody's");
-    c->add_option("DIR", o->fleet.folders, "The folders, with all that is below them")->required();
+    c->add_option("DIR", o->fleet.folders, "Folders, with all that is below them; or a store of replicate, as dir:DIR[,DIR...]")
+        ->required();
+    c->add_option("--forget", o->forget, "Of a store: this snapshot goes, and all that is only its. Repeatable")
+        ->type_name("SNAPSHOT")
+        ->allow_extra_args(false);
     c->add_flag("--dry-run", o->dry_run, "Only say what would be removed");
     c->add_flag("--json", o->json, "Print JSON");
     c->callback([o, &status] { run(*o, status); });

@@ -37,6 +37,8 @@ void add_commands(CLI::App& app, Exit& status) {
         {"Memory of guests", add_guest_map},
         {"Memory of guests", add_replicate},
         {"Memory of guests", add_restore},
+        {"Memory of guests", add_scrub},
+        {"Memory of guests", add_repair},
         {"Repair and finish", add_seal},
         {"Repair and finish", add_recover},
         {"Repair and finish", add_gc},

@@ -44,6 +44,8 @@ CLI::App* add_hold(CLI::App& app, Exit& status);
 CLI::App* add_guest_map(CLI::App& app, Exit& status);
 CLI::App* add_replicate(CLI::App& app, Exit& status);
 CLI::App* add_restore(CLI::App& app, Exit& status);
+CLI::App* add_scrub(CLI::App& app, Exit& status);
+CLI::App* add_repair(CLI::App& app, Exit& status);
 CLI::App* add_gc(CLI::App& app, Exit& status);
 CLI::App* add_doctor(CLI::App& app, Exit& status);
 CLI::App* add_help(CLI::App& app, Exit& status);

@@ -64,16 +64,20 @@ public:
     // Whether fields were chosen, or JSON.
     bool is_table() const { return options_.json || !options_.fields.empty(); }
 
-    void print(const std::vector<Row>& rows) const {
+    const ReportOptions& options() const { return options_; }
+
+    void print(const std::vector<Row>& rows) const { print(rows, options_); }
+    // @options: those of another report, which the same command prints of something else.
+    void print(const std::vector<Row>& rows, const ReportOptions& options) const {
         std::vector<std::string> names;
         for (const auto& f : fields_) names.push_back(f.name);
-        const std::vector<int> columns = chosen(wanted(names), names);
+        const std::vector<int> columns = chosen(wanted(names, options), names);
         std::vector<std::vector<nlohmann::json>> values;
         for (const Row& r : rows) {
             values.emplace_back();
             for (const auto& f : fields_) values.back().push_back(f.value(r));
         }
-        const std::vector<int> keys = chosen(options_.sort, names);
+        const std::vector<int> keys = chosen(options.sort, names);
         std::stable_sort(values.begin(), values.end(), [&](const auto& a, const auto& b) {
             for (const int k : keys) {
                 const auto i = static_cast<std::size_t>(k < 0 ? -k : k) - 1;
@@ -81,20 +85,20 @@ public:
             }
             return false;
         });
-        if (options_.json)
+        if (options.json)
             as_json(columns, values);
         else
-            as_text(columns, values);
+            as_text(columns, values, options);
     }
 
 private:
-    std::string wanted(const std::vector<std::string>& names) const {
+    std::string wanted(const std::vector<std::string>& names, const ReportOptions& options) const {
         std::string all;
         for (const auto& n : names) all += (all.empty() ? "" : ",") + n;
-        if (options_.fields == "all") return all;
-        if (options_.fields.starts_with('+')) return standard_ + "," + options_.fields.substr(1);
-        if (!options_.fields.empty()) return options_.fields;
-        return options_.json ? all : standard_;
+        if (options.fields == "all") return all;
+        if (options.fields.starts_with('+')) return standard_ + "," + options.fields.substr(1);
+        if (!options.fields.empty()) return options.fields;
+        return options.json ? all : standard_;
     }
 
     void as_json(const std::vector<int>& columns, const std::vector<std::vector<nlohmann::json>>& values) const {
@@ -107,7 +111,8 @@ private:
         print_report_json(key_, rows);
     }
 
-    void as_text(const std::vector<int>& columns, const std::vector<std::vector<nlohmann::json>>& values) const {
+    void as_text(const std::vector<int>& columns, const std::vector<std::vector<nlohmann::json>>& values,
+                 const ReportOptions& options) const {
         std::vector<std::vector<std::string>> table(1);
         std::vector<bool> right;
         for (const int c : columns) {
@@ -121,10 +126,10 @@ private:
             for (std::size_t i = 0; i < columns.size(); i++) {
                 const auto c = static_cast<std::size_t>(columns[i]) - 1;
                 right[i] = right[i] || v[c].is_number();
-                table.back().push_back(options_.text(v[c], fields_[c].bytes));
+                table.back().push_back(options.text(v[c], fields_[c].bytes));
             }
         }
-        print_table(table, right, !options_.no_headings);
+        print_table(table, right, !options.no_headings);
     }
 
     const std::string key_;  // of the list in the JSON

@@ -10,10 +10,13 @@
 #include "commands/options.hpp"
 #include "commands/registry.hpp"
 #include "commands/report.hpp"
+#include "commands/stores.hpp"
 #include "device/point.hpp"
 #include "device/subject.hpp"
 #include "io/progress.hpp"
+#include "io/text.hpp"
 #include "qcow2/space.hpp"
+#include "replica/catalog.hpp"
 
 namespace dmchain::commands {
 
@@ -65,6 +68,46 @@ std::vector<Field<Row>> fields() {
     };
 }
 
+// Of a store of replicate.
+struct Stored {
+    replica::StoredSnapshot snapshot;
+    replica::Health health;
+};
+
+std::vector<Field<Stored>> stored_fields() {
+    return {
+        {"name", "of the snapshot", false, [](const Stored& r) { return r.snapshot.name; }},
+        {"time", "when it was stored", false, [](const Stored& r) { return utc(static_cast<std::int64_t>(r.snapshot.created)); }},
+        {"state",
+         "whole; short: some pieces have fewer copies than they should; lost: it cannot be restored. Copies are looked for, "
+         "not read: that is scrub",
+         false, [](const Stored& r) { return r.health.lost         ? "lost"
+                                             : r.health.short_ones ? "short"
+                                                                   : "whole"; }},
+        {"kernel", "that the guest ran", false, [](const Stored& r) { return or_none(r.snapshot.kernel); }},
+        {"bytes", "memory of the guest", true, [](const Stored& r) { return r.snapshot.memory_bytes; }},
+        {"stored", "what its copies take, those shared with others included", true,
+         [](const Stored& r) { return r.health.stored_bytes; }},
+        {"disk", "layer of the disk that it belongs to", false,
+         [](const Stored& r) { return or_none(r.snapshot.disk ? r.snapshot.disk->snapshot : ""); }},
+    };
+}
+
+std::vector<Stored> stored_rows(const std::string& store) {
+    std::vector<replica::Folder> folders = replica::open_folders(store);
+    for (auto& f : folders) f.begin_reading();
+    replica::Catalog catalog = replica::read_catalog(folders);
+    for (const std::string& name : catalog.lost)
+        fmt::print(stderr, "dmchain: warning: {}: its manifest is damaged in all of these folders\n", in_quotes(name));
+    const replica::Pieces pieces = replica::find_copies(catalog, folders, false, {});
+    std::vector<Stored> out;
+    for (auto& s : catalog.snapshots) {
+        const replica::Health h = replica::health_of(s, pieces);
+        out.push_back({std::move(s), h});
+    }
+    return out;
+}
+
 struct Options {
     std::string what;
     std::vector<std::string> allow;
@@ -100,11 +143,19 @@ std::vector<Row> rows(const Options& o) {
 CLI::App* add_snapshots(CLI::App& app, Exit&) {
     auto report = std::make_shared<Report<Row>>("snapshots", fields(), "number,name,time,written,unique,referenced,path");
     auto o = std::make_shared<Options>();
-    CLI::App* c = app.add_subcommand("snapshots", "List the snapshots of a device, or of a chain, and what each takes");
-    c->add_option("NAME|TOP", o->what, "Name of a device, or the image on top of a chain")->required();
+    const Report<Stored> stored("snapshots", stored_fields(), "name,time,state,kernel,bytes,stored,disk");
+    CLI::App* c = app.add_subcommand("snapshots", "List the snapshots of a device, a chain or a store, and what each takes");
+    c->add_option("NAME|TOP|STORE", o->what,
+                  "Name of a device, the image on top of a chain, or a store of replicate, as dir:DIR[,DIR...]")
+        ->required();
     report->add_options(*c);
     add_allow_options(*c, o->allow, o->assume_raw, "TOP's");
-    c->callback([o, report] { report->print(rows(*o)); });
+    c->callback([o, report, stored] {
+        if (is_store(o->what))
+            stored.print(stored_rows(o->what), report->options());
+        else
+            report->print(rows(*o));
+    });
     return c;
 }
 

@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 #include <gcrypt.h>
 
+#include <charconv>
+
 namespace dmchain::replica {
 
 Digest digest_of(const void* data, std::size_t bytes) {
@@ -24,6 +26,18 @@ std::string text_of(const Digest& digest) {
     std::string out;
     for (const unsigned char c : digest) out += fmt::format("{:02x}", c);
     return out;
+}
+
+std::optional<Digest> parse_digest(const std::string& text) {
+    Digest out;
+    if (text.size() != 2 * out.size()) return std::nullopt;
+    for (std::size_t i = 0; i < out.size(); i++) {
+        const char* const end = text.data() + 2 * i + 2;
+        const auto [at, error] = std::from_chars(end - 2, end, out[i], 16);
+        if (error != std::errc() || at != end) return std::nullopt;
+    }
+    // In the same digits.
+    return text_of(out) == text ? std::optional(out) : std::nullopt;
 }
 
 }  // namespace dmchain::replica

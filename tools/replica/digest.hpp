@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstddef>
+#include <optional>
 #include <string>
 
 namespace dmchain::replica {
@@ -14,5 +15,7 @@ using Digest = std::array<unsigned char, 32>;
 Digest digest_of(const void* data, std::size_t bytes);
 // 64 hexadecimal digits.
 std::string text_of(const Digest& digest);
+// Nothing: it is no such text.
+std::optional<Digest> parse_digest(const std::string& text);
 
 }  // namespace dmchain::replica

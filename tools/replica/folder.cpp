@@ -20,6 +20,7 @@
 #include "io/error.hpp"
 #include "io/lasting.hpp"
 #include "io/text.hpp"
+#include "io/writable.hpp"
 #include "io/write_all.hpp"
 
 namespace dmchain::replica {
@@ -103,13 +104,19 @@ void Folder::begin_writing() {
         throw failed("{}: is no store of dmchain, and not empty: name a store, or an empty folder", escaped(path_));
     std::error_code ignored;
     fs::remove_all(path_ + "/incoming", ignored);
-    if (!empty) return;
     make_folder(path_ + "/pieces");
     make_folder(path_ + "/snapshots");
+    if (!empty) return;
     // Last: a folder that has it has the others.
     chain::Output out(path_ + "/" + mark);
     out.write(mark_text, sizeof mark_text - 1, 0);
     out.commit(false);
+}
+
+void Folder::begin_reading() {
+    require_store();
+    if (::flock(fd_, LOCK_SH | LOCK_NB) != 0)
+        throw failed("{}: another dmchain works on it: wait until it is done", escaped(path_));
 }
 
 std::string Folder::piece_path(const Digest& digest) const {
@@ -178,6 +185,33 @@ void Folder::settle() {
     incoming_.clear();
 }
 
+void Folder::each_piece(const std::function<void(const Digest&, std::uint64_t)>& use) const {
+    std::error_code none;
+    for (const auto& sub : fs::directory_iterator(path_ + "/pieces", none)) {
+        if (!sub.is_directory()) continue;
+        for (const auto& entry : fs::directory_iterator(sub)) {
+            const auto digest = parse_digest(entry.path().filename().string());
+            if (digest && entry.is_regular_file(none) && entry.path() == piece_path(*digest)) use(*digest, entry.file_size(none));
+        }
+    }
+}
+
+void Folder::remove_piece(const Digest& digest) const {
+    const std::string path = piece_path(digest);
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT) throw failed("{}: cannot remove: {}", escaped(path), reason());
+}
+
+void Folder::settle_removals() const { sync(); }
+
+std::vector<std::string> Folder::manifests() const {
+    std::vector<std::string> out;
+    std::error_code none;
+    for (const auto& entry : fs::directory_iterator(path_ + "/snapshots", none))
+        if (is_name(entry.path().filename().string())) out.push_back(entry.path().filename().string());
+    std::sort(out.begin(), out.end());
+    return out;
+}
+
 bool Folder::has_manifest(const std::string& name) const {
     std::error_code none;
     return fs::exists(manifest_path(name), none);
@@ -195,10 +229,16 @@ std::optional<Manifest> Folder::read_manifest(const std::string& name) const {
     return m;
 }
 
-void Folder::put_manifest(const std::string& name, const std::vector<unsigned char>& bytes) const {
+void Folder::put_manifest(const std::string& name, const std::vector<unsigned char>& bytes, bool replace) const {
     chain::Output out(manifest_path(name));
     out.write(bytes.data(), bytes.size(), 0);
-    out.commit(false);
+    out.commit(replace);
+}
+
+void Folder::remove_manifest(const std::string& name) const {
+    const std::string path = manifest_path(name);
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT) throw failed("{}: cannot remove: {}", escaped(path), reason());
+    sync_folder_of(path);
 }
 
 std::vector<Folder> open_folders(const std::string& store) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <set>
 #include <string>
@@ -26,10 +27,13 @@ public:
     const std::string& path() const { return path_; }
     bool same_folder(const Folder& o) const { return device_ == o.device_ && inode_ == o.inode_; }
 
+    bool is_store() const;
     // Throws failed() if it is no store.
     void require_store() const;
     // Locks it, and takes away what a run that was broken off left; an empty folder becomes a store.
     void begin_writing();
+    // Locks it against those who write. Throws failed() if there is one.
+    void begin_reading();
 
     // Whether there is something of that name and length.
     bool has(const Piece& piece) const;
@@ -41,16 +45,25 @@ public:
     // Makes all that was put durable, then gives it its names, durably.
     void settle();
 
+    // All files that are called as pieces are.
+    void each_piece(const std::function<void(const Digest& digest, std::uint64_t bytes)>& use) const;
+    // It is gone, but not yet durably: see settle_removals().
+    void remove_piece(const Digest& digest) const;
+    void settle_removals() const;
+
+    // Of all manifests, ascending.
+    std::vector<std::string> manifests() const;
     bool has_manifest(const std::string& name) const;
     // nullopt: there is none. Throws damaged().
     std::optional<Manifest> read_manifest(const std::string& name) const;
-    // Durable when this returns. After settle(), of all folders.
-    void put_manifest(const std::string& name, const std::vector<unsigned char>& bytes) const;
+    // Durable when this returns. After settle(), of all folders. @replace: one that is there, such as a damaged one.
+    void put_manifest(const std::string& name, const std::vector<unsigned char>& bytes, bool replace = false) const;
+    // Gone durably when this returns; also if there is none.
+    void remove_manifest(const std::string& name) const;
 
 private:
     std::string piece_path(const Digest& digest) const;
     std::string manifest_path(const std::string& name) const;
-    bool is_store() const;
     void sync() const;
 
     std::string path_;
