@@ -55,4 +55,35 @@ TEST_CASE("a merge that is told to stop goes on where it was, and not in what an
     CHECK(merge(range, size, to, [](std::uint64_t) { FAIL("copied again"); }));
 }
 
+TEST_CASE("clusters whose data are all zero are not stored") {
+    Folder folder;
+    // One cluster of each: data, zeroes over data, zeroes with data beside them; of another layer, and of the same.
+    must("cd " + folder.path() + " && qemu-img create -q -f qcow2 a 8M && qemu-io -c 'write -q -P 1 1M 512k' a" +
+         " && qemu-img create -q -f qcow2 -o extended_l2=on -b a -F qcow2 b" +
+         " && qemu-io -c 'write -q -P 0 1M 128k' -c 'write -q -P 0 1184k 4k' -c 'write -q -P 0 1280k 4k' -c 'write -q -P 2 1284k "
+         "4k'" +
+         " -c 'write -q -P 0 4M 300k' b");
+    const qcow2::Chain range(folder / "b", {});
+    for (const bool flat : {false, true}) {
+        CAPTURE(flat);
+        const std::string path = folder / (flat ? "flat" : "merged");
+        REQUIRE(merge(range, measure(range, flat), {.path = path, .flat = flat}, [](std::uint64_t) {}));
+        require_same(range, path);
+        must("qemu-img check -q -f qcow2 " + path);
+        must("qemu-img compare -q " + (folder / "b") + " " + path);
+        // What is left of the data: 512 KiB but for two clusters.
+        qcow2::ChainOptions o;
+        o.depth = 1;
+        const qcow2::Chain merged(path, o);
+        qcow2::Scratch scratch;
+        std::uint64_t data = 0, zero = 0;
+        merged.top().map(0, 8u << 20, scratch, [&](const qcow2::Extent& x) {
+            if (x.kind == qcow2::Kind::data) data += x.bytes;
+            if (x.kind == qcow2::Kind::zero) zero += x.bytes;
+        });
+        CHECK(data == (384u << 10));
+        CHECK(zero == (flat ? 0 : (128u << 10) + (300u << 10)));
+    }
+}
+
 }  // namespace dmchain::test

@@ -6,6 +6,7 @@
 
 using dmchain::escaped;
 using dmchain::human_size;
+using dmchain::human_time;
 using dmchain::in_quotes;
 using namespace std::string_literals;
 
@@ -24,6 +25,17 @@ TEST_CASE("text: plain names and UTF-8 pass, everything that steers is spelled o
     CHECK(escaped("\xed\xa0\x80") == "\\xed\\xa0\\x80");  // surrogate
     CHECK(escaped(std::string(5000, 'a')) == std::string(1024, 'a') + "...");
     CHECK(in_quotes("x'y") == "'x\\'y'");
+}
+
+TEST_CASE("times are rounded up") {
+    CHECK(human_time(0) == "0 s");
+    CHECK(human_time(11.2) == "12 s");
+    CHECK(human_time(59.5) == "1 min");
+    CHECK(human_time(61) == "2 min");
+    CHECK(human_time(3600) == "1 h");
+    CHECK(human_time(7800) == "2 h 10 min");
+    CHECK(human_time(86400 + 3 * 3600) == "1 d 3 h");
+    CHECK(human_time(-1) == "0 s");
 }
 
 TEST_CASE("text: sizes") {

@@ -66,11 +66,10 @@ bool add_all(const qcow2::Chain& upper, const AddTo& to, qcow2::Adder& into) {
     if (to.goes_on) into.recount();
     into.prepare(upper.virtual_size(), 1u << walk.unit_bits());
     std::uint64_t waiting = 0;
-    bool stopped = false;
-    walk.all([&](const Cluster& c, const auto& entry) {
+    const bool all = walk.all([&](const Cluster& c, const auto& entry) {
         const std::uint64_t begin = c.number << index_cluster_bits;
-        stopped = stopped || (to.stop && to.stop());
-        if (stopped || begin < to.from) return;
+        if (to.stop && to.stop()) return false;
+        if (begin < to.from) return true;
         if (waiting >= durable_bytes) {
             into.flush();
             if (to.durable) to.durable(begin);
@@ -89,12 +88,13 @@ bool add_all(const qcow2::Chain& upper, const AddTo& to, qcow2::Adder& into) {
             waiting += p.bytes;
             into.add(p);
         }
+        return true;
     });
-    if (stopped)
-        into.flush();
-    else
+    if (all)
         into.finish(to.label, point_id(upper.top()));
-    return !stopped;
+    else
+        into.flush();
+    return all;
 }
 
 // The clusters at the end of the file that no entry names yet: whoever goes on needs none of them.
@@ -127,6 +127,7 @@ MergeSize measure_add(const qcow2::Layer& lower, const qcow2::Chain& upper) {
         out.bytes += anew ? cluster_bytes : data;
         const std::uint64_t number = (c.number << index_cluster_bits) / cluster;
         if (anew && std::exchange(last, number) != number) fresh++;
+        return true;
     });
     // Entries and refcounts; tables that are new; some clusters for what is rounded up.
     out.space = fresh * (cluster + 16 + 2) + (upper.virtual_size() / lower.image()->header().l2_span() + 16) * cluster;

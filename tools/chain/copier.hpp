@@ -6,7 +6,10 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
+#include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -17,13 +20,23 @@
 
 namespace dmchain::chain {
 
-// Copies pieces, those that follow one another in both files at once, and several pieces at a time.
+// Copies pieces, those that follow one another in both files at once, and several pieces at a time. Layers are read through the page
+// cache, where much of them may be; what is written goes past it, so that the disk is busy all the time, and guests do not wait for
+// all of it to be written back at once.
 class Copier {
 public:
+    // That were left out: a range of the file, within a grain.
+    struct Zeroes {
+        std::uint64_t to, bytes;
+    };
     struct How {
-        Readers readers;         // of what has to be put together first
-        bool read_all = false;   // all is read by them, and not from the layers' files
-        bool sparse = false;     // zeroes are left out
+        Readers readers;        // of what has to be put together first
+        bool read_all = false;  // all is read by them, and not from the layers' files
+        // Bytes: if all that there is to copy of a grain of the file is zero, it is left out, and told by take_zeroes(). 0: all is
+        // written.
+        std::uint64_t grain = 0;
+        // Holes stay where nothing is written. Otherwise the file gets its blocks before they are written.
+        bool sparse = false;
         bool share = false;      // what can be is not copied: the file shares the blocks of the layers' files
         std::uint64_t rate = 0;  // bytes a second that are copied, at the most; 0: as fast as it goes
     };
@@ -32,89 +45,153 @@ public:
         : range_(range),
           readers_(how.readers),
           read_all_(how.read_all),
+          grain_(how.grain),
           sparse_(how.sparse),
           share_(how.share),
           to_(to),
           rate_(how.rate),
           // So that it can be told to stop every second or so.
-          most_jobs_(how.rate ? std::clamp<std::uint64_t>(how.rate / copy_bytes, 1, batch_jobs) : batch_jobs),
+          most_jobs_(how.rate ? std::clamp<std::uint64_t>(how.rate / job_bytes, 1, batch_jobs) : batch_jobs),
           progress_(progress) {}
 
     // To byte @to: what layer number @layer has at byte @from of its file, which is at byte @guest of the disk.
     void data(unsigned layer, std::uint64_t from, std::uint64_t guest, std::uint64_t to, std::uint64_t bytes) {
-        if (read_all_) return add({nullptr, guest, to, bytes});
+        if (read_all_) return add({nullptr, guest, bytes}, to);
         const qcow2::Layer& l = *range_.layers()[layer];
-        add({l.data_file() ? l.data_file() : &l.file(), from, to, bytes});
+        add({l.data_file() ? l.data_file() : &l.file(), from, bytes}, to);
     }
     // What has to be put together first.
-    void read(std::uint64_t guest, std::uint64_t to, std::uint64_t bytes) { add({nullptr, guest, to, bytes}); }
+    void read(std::uint64_t guest, std::uint64_t to, std::uint64_t bytes) { add({nullptr, guest, bytes}, to); }
     // They are there already.
     void skip(std::uint64_t bytes) { done_ += bytes; }
+    // What was left out since the last call, of all that was flushed.
+    std::vector<Zeroes> take_zeroes() { return std::exchange(zeroes_, {}); }
     void flush() {
         if (batch_.empty()) return;
-        std::uint64_t end = 0;
-        for (const Job& j : batch_) end = std::max(end, j.to + j.bytes);
-        if (end > to_.size()) to_.resize(end);
-        share_out(batch_.size(), copy_threads, [this](Turns& turns, bool reports) { copy(turns, reports); });
+        const std::uint64_t begin = to_.size(), end = batch_end();
+        // Several writes at a time need blocks that are there already.
+        if (end > begin) sparse_ || share_ || to_.is_device() ? to_.resize(end) : to_.allocate(begin, end - begin);
+        share_out(batch_.size(), threads, [this](Turns& turns, bool reports) { copy(turns, reports); });
         batch_.clear();
+        pieces_.clear();
         progress_(done_);
     }
 
 private:
-    static constexpr std::size_t batch_jobs = 128;                        // for which threads are started
+    // Few and small requests: a guest's own wait behind them, for the disk or, where that is memory, for the processor.
+    static constexpr unsigned threads = 4;
+    static constexpr std::uint64_t job_bytes = 128u << 10;
+    static constexpr std::size_t batch_jobs = 1024;                       // for which threads are started
     static constexpr std::uint64_t share_bytes = std::uint64_t{1} << 30;  // at once
 
-    struct Job {
-        const File* file;    // nullptr: the disk
-        std::uint64_t from;  // byte of the file, or of the disk
-        std::uint64_t to;    // byte of the merged file
-        std::uint64_t bytes;
+    // Of job_bytes, as write_direct() wants it.
+    class Buffer {
+    public:
+        unsigned char* get() const { return bytes_.get(); }
+
+    private:
+        std::unique_ptr<unsigned char, void (*)(void*)> bytes_{
+            static_cast<unsigned char*>(std::aligned_alloc(Writable::direct_block, job_bytes)), std::free};
     };
 
-    void add(const Job& j) {
-        if (!batch_.empty()) {
-            Job& last = batch_.back();
-            if (j.file == last.file && j.from == last.from + last.bytes && j.to == last.to + last.bytes &&
-                last.bytes + j.bytes <= (share_ ? share_bytes : copy_bytes)) {
-                last.bytes += j.bytes;
+    struct Piece {
+        const File* file;    // nullptr: the disk
+        std::uint64_t from;  // byte of the file, or of the disk
+        std::uint64_t bytes;
+    };
+    // Pieces that follow each other in the merged file, written at once: at most job_bytes, or one piece that is shared.
+    struct Job {
+        std::uint64_t to;  // byte of the merged file
+        std::uint64_t bytes;
+        std::size_t first;  // of pieces_
+        std::size_t count;
+    };
+
+    void add(const Piece& p, std::uint64_t to) {
+        if (!batch_.empty() && batch_.back().to + batch_.back().bytes == to) {
+            Job& job = batch_.back();
+            Piece& last = pieces_.back();
+            const bool goes_on = p.file == last.file && p.from == last.from + last.bytes;
+            const bool fits = job.bytes + p.bytes <= (share_ ? share_bytes : job_bytes);
+            if (fits && (goes_on || !share_)) {
+                job.bytes += p.bytes;
+                if (goes_on) {
+                    last.bytes += p.bytes;
+                } else {
+                    job.count++;
+                    pieces_.push_back(p);
+                }
                 return;
             }
         }
         if (batch_.size() >= most_jobs_) flush();
-        batch_.push_back(j);
+        batch_.push_back({to, p.bytes, pieces_.size(), 1});
+        pieces_.push_back(p);
+    }
+    std::uint64_t batch_end() const {
+        std::uint64_t end = 0;
+        for (const Job& j : batch_) end = std::max(end, j.to + j.bytes);
+        return end;
     }
 
     void copy(Turns& turns, bool reports) {
         const ReadDisk read_disk = readers_();
-        std::vector<unsigned char> buffer(copy_bytes);
+        const Buffer buffer;
         while (const auto i = turns.next()) {
             const Job& j = batch_[*i];
-            const bool shared = share_ && j.file && to_.share(*j.file, j.from, j.bytes, j.to);
-            for (std::uint64_t at = 0, n; !shared && at < j.bytes; at += n) {
-                n = std::min(copy_bytes, j.bytes - at);
-                copy(j, at, n, read_disk, buffer.data());
-            }
+            const Piece& p = pieces_[j.first];
+            const bool shared = share_ && p.file && to_.share(*p.file, p.from, j.bytes, j.to);
+            if (!shared) copy(j, read_disk, buffer.get());
             const std::uint64_t done = done_ += j.bytes;
             if (reports) progress_(done);
         }
     }
 
-    // @bytes of a job from its byte @at on.
-    void copy(const Job& j, std::uint64_t at, std::uint64_t bytes, const ReadDisk& read_disk, unsigned char* buffer) {
-        // The last cluster of a file may run past its end.
-        if (j.file)
-            j.file->read_padded(buffer, bytes, j.from + at);
-        else
-            read_disk(buffer, bytes, j.from + at);
-        // A layer stays as it was stored: the target reads what is no hole faster.
-        if (sparse_)
-            each_nonzero(buffer, bytes, [&](std::size_t in, std::size_t n) { to_.write(&buffer[in], n, j.to + at + in); });
-        else
-            to_.write(buffer, bytes, j.to + at);
+    // In parts of job_bytes: a piece that could not be shared may have more.
+    void copy(const Job& j, const ReadDisk& read_disk, unsigned char* buffer) {
+        std::uint64_t begin = j.to, filled = 0;
+        const auto put = [&] {
+            write(buffer, filled, begin);
+            begin += filled;
+            pace(filled);
+            filled = 0;
+        };
+        for (std::size_t i = j.first; i < j.first + j.count; i++) {
+            const Piece& p = pieces_[i];
+            for (std::uint64_t at = 0, n; at < p.bytes; at += n) {
+                n = std::min(job_bytes - filled, p.bytes - at);
+                // The last cluster of a file may run past its end.
+                if (p.file)
+                    p.file->read_padded(buffer + filled, n, p.from + at);
+                else
+                    read_disk(buffer + filled, n, p.from + at);
+                filled += n;
+                if (filled == job_bytes) put();
+            }
+        }
+        if (filled) put();
+    }
+
+    // @bytes more are copied.
+    void pace(std::uint64_t bytes) {
         const std::uint64_t copied = copied_ += bytes;
         if (rate_)
             std::this_thread::sleep_until(begin_ + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
                                                        static_cast<double>(copied) / static_cast<double>(rate_))));
+    }
+
+    void write(const unsigned char* data, std::uint64_t bytes, std::uint64_t to) {
+        if (!grain_) return to_.write_direct(data, bytes, to);
+        std::uint64_t begin = 0;  // of what is to be written
+        for (std::uint64_t at = 0, n; at < bytes; at += n) {
+            n = std::min(bytes - at, grain_ - (to + at) % grain_);
+            if (!is_zero(data + at, n)) continue;
+            if (begin < at) to_.write_direct(data + begin, at - begin, to + begin);
+            begin = at + n;
+            const std::lock_guard lock(zeroes_lock_);
+            zeroes_.push_back({to + at, n});
+        }
+        if (begin < bytes) to_.write_direct(data + begin, bytes - begin, to + begin);
     }
 
     using Clock = std::chrono::steady_clock;
@@ -122,6 +199,7 @@ private:
     const qcow2::Chain& range_;
     const Readers readers_;
     const bool read_all_;
+    const std::uint64_t grain_;
     const bool sparse_;
     const bool share_;
     Writable& to_;
@@ -130,6 +208,9 @@ private:
     const Clock::time_point begin_ = Clock::now();
     const std::function<void(std::uint64_t)>& progress_;
     std::vector<Job> batch_;
+    std::vector<Piece> pieces_;  // of its jobs
+    std::mutex zeroes_lock_;
+    std::vector<Zeroes> zeroes_;
     std::atomic<std::uint64_t> done_ = 0;    // bytes that are there
     std::atomic<std::uint64_t> copied_ = 0;  // of these, by copying them here
 };

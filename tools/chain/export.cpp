@@ -13,6 +13,7 @@
 #include <cstring>
 #include <vector>
 
+#include "chain/compressed.hpp"
 #include "chain/merge.hpp"
 #include "chain/output.hpp"
 #include "io/no_room.hpp"
@@ -97,8 +98,13 @@ void export_raw(const qcow2::Chain& chain, std::size_t point, int fd, const Expo
     });
 }
 
-void export_qcow2(const qcow2::Chain& chain, const std::string& path, const ExportHow& how) {
+void export_qcow2(const qcow2::Chain& chain, const std::string& path, bool compress, const ExportHow& how) {
     const bool replace = require_free(path, how.replace);
+    if (compress) {
+        Output out(path);
+        write_compressed(chain, out, how);
+        return out.commit(replace);
+    }
     MergeTo to{fmt::format("{}.{}.tmp", path, ::getpid())};
     to.flat = true;
     to.readers = how.readers;

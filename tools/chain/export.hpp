@@ -31,8 +31,16 @@ bool require_free(const std::string& path, bool replace);
 void export_raw(const qcow2::Chain& chain, std::size_t point, const std::string& path, const ExportHow& how);
 // The same as bytes to the file descriptor @fd, one after the other.
 void export_raw(const qcow2::Chain& chain, std::size_t point, int fd, const ExportHow& how);
-// The whole disk as one qcow2 file that stands on nothing. @chain: up to the point, and no further (Chain::end_at).
-void export_qcow2(const qcow2::Chain& chain, const std::string& path, const ExportHow& how);
+// The whole disk as one qcow2 file that stands on nothing, its clusters compressed or not. @chain: up to the point, and no further
+// (Chain::end_at).
+void export_qcow2(const qcow2::Chain& chain, const std::string& path, bool compress, const ExportHow& how);
+
+// Copies of all layers of @chain, sealed ones, in the new folder @path, each with the name of its file and standing on its neighbour
+// there; under another name until all is durable. Of @how: progress, in bytes of the files. Throws failed() for layers that are more, or
+// less, than a file.
+void export_layers(const qcow2::Chain& chain, const std::string& path, const ExportHow& how);
+// Bytes of the files that it copies.
+std::uint64_t layer_bytes(const qcow2::Chain& chain);
 
 // What is different at @points as a stream; of @info data_bytes and the sizes are filled in.
 void export_stream(const qcow2::Chain& chain, const Points& points, StreamInfo info, const std::string& path,

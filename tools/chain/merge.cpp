@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
 #include <filesystem>
 #include <optional>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "chain/copier.hpp"
 #include "chain/point_id.hpp"
 #include "chain/walk.hpp"
+#include "io/no_room.hpp"
 #include "io/text.hpp"
 #include "io/turns.hpp"
 #include "io/writable.hpp"
@@ -30,32 +32,76 @@ namespace {
 constexpr std::uint64_t cluster_bytes = std::uint64_t{1} << index_cluster_bits;
 constexpr std::uint64_t durable_bytes = 256u << 20;  // of data, after which a merge that is cut off can go on
 constexpr std::uint64_t spare_blocks = 4;            // of the log
+constexpr std::uint64_t sample_bytes = 64u << 20;    // that are copied to see how fast that goes
 
 // What the log says, and that nothing is said before its data are durable.
 class Records {
 public:
-    Records(qcow2::LogWriter& log, Copier& copier, Writable& to) : log_(log), copier_(copier), to_(to) {}
+    Records(qcow2::LogWriter& log, Copier& copier, Writable& to, std::uint32_t unit_bits, bool flat)
+        : log_(log), copier_(copier), to_(to), unit_bits_(unit_bits), flat_(flat) {}
 
+    // @host: byte of the file, one cluster behind the one of the last call; 0: nothing is stored.
     void add(const Cluster& c, std::uint64_t host) {
-        records_.push_back({htole64(c.number), htole64(host), htole64(std::uint64_t{c.zero} << 32 | c.stored)});
-        if (records_.size() * cluster_bytes >= durable_bytes) write();
+        if (host) stored_.push_back(pending_.size());
+        pending_.push_back({c, host});
+        if (pending_.size() * cluster_bytes >= durable_bytes) write();
     }
     // All so far.
     void write() {
         copier_.flush();
+        drop_zeroes();
         to_.sync();
-        for (std::size_t i = 0; i < records_.size(); i += CHAIN_LOG_MAX_RECORDS) {
-            const std::size_t n = std::min<std::size_t>(CHAIN_LOG_MAX_RECORDS, records_.size() - i);
-            log_.add(CHAIN_LOG_RECORDS, &records_[i], n * sizeof(chain_log_record), static_cast<std::uint16_t>(n));
+        std::vector<chain_log_record> records;
+        records.reserve(pending_.size());
+        for (const auto& [c, host, zeroes] : pending_)
+            if (c.stored | c.zero)
+                records.push_back({htole64(c.number), htole64(host), htole64(std::uint64_t{c.zero} << 32 | c.stored)});
+        for (std::size_t i = 0; i < records.size(); i += CHAIN_LOG_MAX_RECORDS) {
+            const std::size_t n = std::min<std::size_t>(CHAIN_LOG_MAX_RECORDS, records.size() - i);
+            log_.add(CHAIN_LOG_RECORDS, &records[i], n * sizeof(chain_log_record), static_cast<std::uint16_t>(n));
         }
-        records_.clear();
+        pending_.clear();
+        stored_.clear();
     }
 
 private:
+    struct Pending {
+        Cluster cluster;
+        std::uint64_t host;
+        std::uint64_t zeroes = 0;  // bytes of its data that were left out
+    };
+
+    // A cluster whose data are all zero is not stored.
+    void drop_zeroes() {
+        const std::vector<Copier::Zeroes> zeroes = copier_.take_zeroes();
+        const auto cluster_at = [&](std::uint64_t byte) -> Pending& {
+            return pending_[stored_[(byte - pending_[stored_.front()].host) / cluster_bytes]];
+        };
+        for (const Copier::Zeroes& z : zeroes) cluster_at(z.to).zeroes += z.bytes;
+        // In a layer the target reads what is no hole faster.
+        if (!flat_)
+            for (const Copier::Zeroes& z : zeroes)
+                if (const Pending& p = cluster_at(z.to); p.zeroes < data_bytes(p)) to_.write_zeroes(z.bytes, z.to);
+        for (const std::size_t i : stored_) {
+            Pending& p = pending_[i];
+            if (p.zeroes < data_bytes(p)) continue;
+            if (!flat_) to_.punch(p.host, cluster_bytes);
+            p.host = 0;
+            p.cluster.stored = 0;
+            if (!flat_) p.cluster.zero |= p.cluster.data;
+        }
+    }
+    std::uint64_t data_bytes(const Pending& p) const {
+        return static_cast<std::uint64_t>(std::popcount(p.cluster.data)) << unit_bits_;
+    }
+
     qcow2::LogWriter& log_;
     Copier& copier_;
     Writable& to_;
-    std::vector<chain_log_record> records_;
+    const std::uint32_t unit_bits_;
+    const bool flat_;
+    std::vector<Pending> pending_;
+    std::vector<std::size_t> stored_;  // numbers of those that have a host, which lie one behind the other
 };
 
 // That records of so many clusters take. Blocks may be filled in part whenever data were made durable.
@@ -128,10 +174,11 @@ MergeSize measure(const qcow2::Chain& range, bool flat, std::uint64_t block) {
         out.clusters++;
         stored += c.data != 0;
         out.bytes += static_cast<std::uint64_t>(std::popcount(c.data)) << walk.unit_bits();
-        if (!block) return;
-        walk.each_data(c, entry, [&](const Walk::Data& d) {
-            if (!d.assembled && (d.guest | d.from | d.bytes) % block == 0) out.shareable += d.bytes;
-        });
+        if (block)
+            walk.each_data(c, entry, [&](const Walk::Data& d) {
+                if (!d.assembled && (d.guest | d.from | d.bytes) % block == 0) out.shareable += d.bytes;
+            });
+        return true;
     });
     // L2 entries of 16 bytes, refcounts of 2, the log while it is made, and some clusters for what is rounded up.
     out.space = stored * (cluster_bytes + 16 + 2) + log_bytes(out.clusters) + 16 * cluster_bytes;
@@ -139,6 +186,18 @@ MergeSize measure(const qcow2::Chain& range, bool flat, std::uint64_t block) {
 }
 
 namespace {
+
+// The data of a cluster go to the cluster @host of the file.
+template <typename Entry>
+void copy_data(const Walk& walk, const Cluster& c, const Entry& entry, std::uint64_t host, Copier& copier) {
+    walk.each_data(c, entry, [&](const Walk::Data& d) {
+        const std::uint64_t to = host + d.guest % cluster_bytes;
+        if (d.assembled)
+            copier.read(d.guest, to, d.bytes);
+        else
+            copier.data(d.layer, d.from, d.guest, to, d.bytes);
+    });
+}
 
 // The file @target.path as make_active() leaves it.
 Left make_file(const qcow2::Chain& range, const MergeSize& size, const MergeTo& target, std::uint32_t unit_bits) {
@@ -164,31 +223,27 @@ bool fill(const qcow2::Chain& range, const MergeTo& target, Walk& walk, Left lef
     Copier::How how;
     how.readers = target.readers ? target.readers : readers_of(range, range.layers().size() - 1);
     how.read_all = static_cast<bool>(target.readers);
+    how.grain = target.flat ? 4096 : cluster_bytes;
     how.sparse = target.flat;
     how.share = target.share;
     how.rate = target.rate;
     Copier copier(range, to, how, progress);
-    Records records(log, copier, to);
-    bool stopped = false;
-    walk.all([&](const Cluster& c, const auto& entry) {
-        if (left.last && c.number <= *left.last)
-            return copier.skip(static_cast<std::uint64_t>(std::popcount(c.data)) << walk.unit_bits());
-        stopped = stopped || (target.stop && target.stop());
-        if (stopped) return;
+    Records records(log, copier, to, walk.unit_bits(), target.flat);
+    const bool all = walk.all([&](const Cluster& c, const auto& entry) {
+        if (left.last && c.number <= *left.last) {
+            copier.skip(static_cast<std::uint64_t>(std::popcount(c.data)) << walk.unit_bits());
+            return true;
+        }
+        if (target.stop && target.stop()) return false;
         const std::uint64_t host = c.stored ? std::exchange(left.next, left.next + cluster_bytes) : 0;
-        walk.each_data(c, entry, [&](const Walk::Data& d) {
-            const std::uint64_t to_byte = host + d.guest % cluster_bytes;
-            if (d.assembled)
-                copier.read(d.guest, to_byte, d.bytes);
-            else
-                copier.data(d.layer, d.from, d.guest, to_byte, d.bytes);
-        });
+        copy_data(walk, c, entry, host, copier);
         records.add(c, host);
+        return true;
     });
     records.write();
-    if (!stopped) to.resize(left.next);  // the last cluster may be stored in part
+    if (all) to.resize(left.next);  // the last cluster may be stored in part
     to.sync();
-    return !stopped;
+    return all;
 }
 
 // Whether the file at @path is an image, complete, of the state that @top is.
@@ -221,6 +276,30 @@ bool merge(const qcow2::Chain& range, const MergeSize& size, const MergeTo& targ
     if (!fill(range, target, walk, *left, progress)) return false;
     qcow2::seal(target.path, {});
     return true;
+}
+
+double measure_rate(const qcow2::Chain& range, const std::string& folder) try {
+    using Clock = std::chrono::steady_clock;
+    std::optional<Writable> to = Writable::nameless(folder);
+    if (!to) return 0;
+    Walk walk(range, false);
+    Copier::How how;
+    how.readers = readers_of(range, range.layers().size() - 1);
+    const std::function<void(std::uint64_t)> progress = [](std::uint64_t) {};
+    Copier copier(range, *to, how, progress);
+    const auto begin = Clock::now();
+    std::uint64_t bytes = 0, clusters = 0;
+    walk.all([&](const Cluster& c, const auto& entry) {
+        if (!c.data) return true;
+        copy_data(walk, c, entry, clusters++ * cluster_bytes, copier);
+        bytes += static_cast<std::uint64_t>(std::popcount(c.data)) << walk.unit_bits();
+        return bytes < sample_bytes && Clock::now() - begin < std::chrono::seconds(2);
+    });
+    copier.flush();
+    to->sync();
+    return static_cast<double>(bytes) / std::chrono::duration<double>(Clock::now() - begin).count();
+} catch (const NoRoom&) {
+    return 0;
 }
 
 void require_same(const qcow2::Chain& range, const std::string& path) {

@@ -58,6 +58,10 @@ MergeSize measure(const qcow2::Chain& range, bool flat = false, std::uint64_t bl
 bool merge(const qcow2::Chain& range, const MergeSize& size, const MergeTo& to,
            const std::function<void(std::uint64_t)>& progress);
 
+// Bytes a second at which merge() copies, as a sample says: at most 64 MiB of the layers' data, to a nameless file in @folder. 0: that
+// cannot be said.
+double measure_rate(const qcow2::Chain& range, const std::string& folder);
+
 // Reads both: throws failed() if the merged file @path has other data than the layers.
 void require_same(const qcow2::Chain& range, const std::string& path);
 

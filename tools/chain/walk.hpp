@@ -37,13 +37,16 @@ public:
     std::uint32_t unit_bits() const { return unit_bits_; }
     std::uint64_t unit_sectors() const { return (std::uint64_t{1} << unit_bits()) / 512; }
 
-    // Calls @use(cluster, entry) for each cluster that some layer defines; entry(i) is that of its unit i, if it is not assembled.
+    // Calls @use(cluster, entry) for each cluster that some layer defines, until it returns false; entry(i) is that of its unit i, if
+    // it is not assembled. Returns whether it was called for all.
     template <typename Use>
-    void all(const Use& use) {
+    bool all(const Use& use) {
         for (std::uint64_t first = 0; first < geometry_.clusters(); first += Window::cells) {
             fill(first);
-            for (std::uint32_t cell = 0; cell < window_.used(); cell++) one(first + cell, window_.entry(cell), use);
+            for (std::uint32_t cell = 0; cell < window_.used(); cell++)
+                if (!one(first + cell, window_.entry(cell), use)) return false;
         }
+        return true;
     }
 
     struct Data {
@@ -88,7 +91,7 @@ private:
     }
 
     template <typename Use>
-    void one(std::uint64_t number, std::uint64_t e, const Use& use) const {
+    bool one(std::uint64_t number, std::uint64_t e, const Use& use) const {
         Cluster c{number};
         const std::uint64_t* fine = chain_entry_kind(e) == CHAIN_FINE ? window_.fine(e) : nullptr;
         const std::uint64_t sectors = std::uint64_t{1} << (geometry_.subblock_shift - 9);
@@ -107,7 +110,7 @@ private:
             c.zero = 0;
             if (c.data) c.stored = ~std::uint32_t{0} >> (32 - (1u << (index_cluster_bits - unit_bits_)));
         }
-        if (c.stored | c.zero) use(c, entry);
+        return !(c.stored | c.zero) || use(c, entry);
     }
 
     const qcow2::Chain& range_;

@@ -6,6 +6,7 @@
 
 #include <charconv>
 #include <chrono>
+#include <cmath>
 #include <ctime>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -211,7 +212,7 @@ void run(const Options& o) {
     how.progress = [&](std::uint64_t done, std::uint64_t all) {
         if (done < last) progress.reset();  // the next merge
         last = done;
-        if (!progress && all) progress.emplace("copying", all);
+        if (!progress && all) progress.emplace("copying", all, Progress::Counts::bytes);
         if (progress) progress->reach(done);
     };
     device::Resumed resumed = device::Resumed::nothing;
@@ -237,12 +238,16 @@ void run(const Options& o) {
     if (!o.json) print_plan(subject, plan);
     const bool complete = !o.plan && device::compact(subject, plan, how);
     progress.reset();
-    if (o.json)
-        print_json(facts(subject, plan, complete));
-    else if (!o.plan && !complete)
-        say_stopped(o, subject);
-    else if (!o.plan && !plan.merges.empty())
-        fmt::print("{}: done\n", escaped(name_of(subject)));
+    std::optional<double> seconds;
+    if (o.plan) seconds = device::copy_seconds(plan, o.rate);
+    if (seconds && plan.copied && !o.json) fmt::print("  copying takes about {} here\n", human_time(*seconds));
+    if (o.json) {
+        nlohmann::ordered_json j = facts(subject, plan, complete);
+        if (seconds) j["seconds"] = std::ceil(*seconds);
+        return print_json(j);
+    }
+    if (!o.plan && !complete) return say_stopped(o, subject);
+    if (!o.plan && !plan.merges.empty()) fmt::print("{}: done\n", escaped(name_of(subject)));
 }
 
 }  // namespace

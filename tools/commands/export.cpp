@@ -24,7 +24,7 @@ namespace dmchain::commands {
 
 namespace {
 
-enum class Format { raw, qcow2 };
+enum class Format { raw, qcow2, layers };
 
 struct Options {
     std::string what;
@@ -32,6 +32,7 @@ struct Options {
     std::optional<Format> format;
     std::optional<std::string> since;
     qcow2::ChainOptions chain;
+    bool compress = false;
     bool overwrite = false;
     bool json = false;
 };
@@ -41,6 +42,10 @@ void require_usage(const Options& o) {
     if (o.since && o.format) throw Error(Exit::usage, "export: --since makes a stream: --format does not go with it");
     if (out && o.format == Format::qcow2)
         throw Error(Exit::usage, "export: a qcow2 file cannot go to standard output: name a file");
+    if (out && o.format == Format::layers) throw Error(Exit::usage, "export: layers cannot go to standard output: name a folder");
+    if (o.compress && o.format != Format::qcow2) throw Error(Exit::usage, "export: --compress goes with --format qcow2 alone");
+    if (o.overwrite && o.format == Format::layers)
+        throw Error(Exit::usage, "export: layers go to a new folder: --overwrite does not go with them");
     if (out && o.json) throw Error(Exit::usage, "export: standard output is for the disk: --json does not go with it");
     if (out && ::isatty(STDOUT_FILENO)) throw Error(Exit::usage, "export: standard output is a terminal: name a file");
 }
@@ -77,16 +82,25 @@ void run(const Options& o) {
     require_usage(o);
     const bool out = o.target == "-";
     const device::At at = device::split_at(o.what);
-    if (!out) chain::require_free(o.target, o.overwrite);
+    if (!out && o.format != Format::layers) chain::require_free(o.target, o.overwrite);
     const device::Subject subject = device::subject(at.what);
     if (!at.snapshot) subject.sync();
     qcow2::Chain chain = subject.open(held(o.chain));
     chain::Points points{{}, device::find_point(chain, at.snapshot)};
     if (o.since && *o.since != "none") points.from = device::find_snapshot(chain, *o.since);
     if (!out) require_not_a_layer(o.target, chain);
-    const std::uint64_t bytes = chain::bytes_to(chain, points), data = chain::data_bytes(chain, points);
+    if (o.format == Format::layers && device::is_active(*chain.layers()[points.to]))
+        throw failed("{}: is being written to: name a snapshot, as {}@SNAPSHOT", escaped(at.what), escaped(at.what));
+    const std::uint64_t bytes = chain::bytes_to(chain, points);
+    std::uint64_t data = 0;
+    if (o.format == Format::layers) {
+        chain.end_at(points.to);
+        data = chain::layer_bytes(chain);
+    } else {
+        data = chain::data_bytes(chain, points);
+    }
     {
-        Progress progress("exporting", data);
+        Progress progress("exporting", data, Progress::Counts::bytes);
         chain::ExportHow how;
         how.readers = readers(subject, chain, points.to);
         how.replace = o.overwrite;
@@ -101,7 +115,9 @@ void run(const Options& o) {
                 chain::export_stream(chain, points, info, o.target, how);
         } else if (o.format == Format::qcow2) {
             chain.end_at(points.to);
-            chain::export_qcow2(chain, o.target, how);
+            chain::export_qcow2(chain, o.target, o.compress, how);
+        } else if (o.format == Format::layers) {
+            chain::export_layers(chain, o.target, how);
         } else if (out) {
             chain::export_raw(chain, points.to, STDOUT_FILENO, how);
         } else {
@@ -109,7 +125,10 @@ void run(const Options& o) {
         }
     }
     if (out) return;
-    const char* const format = o.since ? "stream" : o.format == Format::qcow2 ? "qcow2" : "raw";
+    const char* const format = o.since                      ? "stream"
+                               : o.format == Format::qcow2  ? "qcow2"
+                               : o.format == Format::layers ? "layers"
+                                                            : "raw";
     if (o.json)
         print_json(
             nlohmann::json{{"target", absolute_name(o.target)}, {"format", format}, {"bytes", bytes}, {"data_bytes", data}});
@@ -120,17 +139,20 @@ void run(const Options& o) {
 }  // namespace
 
 CLI::App* add_export(CLI::App& app, Exit&) {
-    static const std::map<std::string, Format> formats = {{"raw", Format::raw}, {"qcow2", Format::qcow2}};
+    static const std::map<std::string, Format> formats = {
+        {"raw", Format::raw}, {"qcow2", Format::qcow2}, {"layers", Format::layers}};
     auto o = std::make_shared<Options>();
-    CLI::App* c = app.add_subcommand("export", "Write a disk, or what is different since a snapshot, to one file");
+    CLI::App* c = app.add_subcommand("export", "Write a disk, or what is different since a snapshot, to a file");
     c->add_option("NAME", o->what,
                   "Name of the device, or the image on top of a chain; NAME@SNAPSHOT: as it was then, instead of now")
         ->required();
-    c->add_option("TARGET", o->target, "The file to make, or - for standard output")->required();
+    c->add_option("TARGET", o->target, "The file or folder to make, or - for standard output")->required();
     c->add_option_function<Format>(
-         "--format", [o](const Format& f) { o->format = f; }, "Of the file (default: raw)")
+         "--format", [o](const Format& f) { o->format = f; },
+         "One raw or qcow2 file, or all layers in a new folder (default: raw)")
         ->transform(CLI::CheckedTransformer(formats).description(""))
-        ->type_name("raw|qcow2");
+        ->type_name("raw|qcow2|layers");
+    c->add_flag("--compress", o->compress, "Compress the clusters of the qcow2 file with zstd");
     c->add_option_function<std::string>(
          "--since", [o](const std::string& s) { o->since = s; },
          "A stream for 'dmchain import' of what is different since then; none: of the whole disk")

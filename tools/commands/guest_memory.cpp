@@ -10,7 +10,7 @@ namespace {
 
 guest::Stream read(const std::string& path, guest::Candidates& candidates) {
     File file(path);
-    Progress progress("reading", file.size());
+    Progress progress("reading", file.size(), Progress::Counts::bytes);
     return guest::Stream(
         std::move(file),
         [&](std::size_t block, std::uint64_t page, const unsigned char* data) { candidates.look_at(block, page, data); },

@@ -63,7 +63,7 @@ void run(const Options& o) {
         // What can be read twice is checked to its end before anything is changed.
         const off_t begin = ::lseek(fd, 0, SEEK_CUR);
         chain::StreamReader check(fd, name);
-        Progress progress("checking the stream", check.info().data_bytes);
+        Progress progress("checking the stream", check.info().data_bytes, Progress::Counts::bytes);
         while (const auto r = check.next()) progress.add(r->data ? r->bytes : 0);
         if (::lseek(fd, begin, SEEK_SET) != begin)
             throw failed("{}: cannot go back to its start: {}", name, std::strerror(errno));
@@ -79,7 +79,7 @@ void run(const Options& o) {
                      escaped(o.target));
     chain::Imported done;
     {
-        Progress progress("importing", info.data_bytes);
+        Progress progress("importing", info.data_bytes, Progress::Counts::bytes);
         how.progress = [&](std::uint64_t bytes) { progress.add(bytes); };
         done = chain::import(stream, o.target, how);
     }

@@ -43,7 +43,7 @@ void run(const Options& o) {
         std::optional<Progress> progress;
         device::MoveOptions how = o.how;
         how.progress = [&](std::uint64_t done, std::uint64_t all) {
-            if (!progress) progress.emplace("copying", all);
+            if (!progress) progress.emplace("copying", all, Progress::Counts::bytes);
             progress->reach(done);
         };
         device::move_layer(subject, *plan, how);

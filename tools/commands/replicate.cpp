@@ -165,7 +165,7 @@ void run(Options& o) {
     std::optional<replica::Stored> stored;
     if (!o.dry_run) {
         for (auto& f : folders) f.begin_writing();
-        Progress progress("storing", plan.stored_bytes());
+        Progress progress("storing", plan.stored_bytes(), Progress::Counts::bytes);
         stored =
             replica::store(memory.stream(), memory.map(), plan, policy, o.name, disk ? std::optional(disk->disk) : std::nullopt,
                            folders, [&](std::uint64_t n) { progress.add(n); });

@@ -117,7 +117,7 @@ void run(const Options& o) {
     });
     replica::Restored restored;
     {
-        Progress progress("restoring", bytes);
+        Progress progress("restoring", bytes, Progress::Counts::bytes);
         restored = replica::restore(
             m, folders, read_disk, [&](const void* data, std::size_t n) { buffer.put(data, n); },
             [&](std::uint64_t n) { progress.add(n); });

@@ -64,6 +64,9 @@ struct CompactPlan {
 CompactPlan plan_compact(const Subject& subject, const Selection& selection, const std::vector<std::string>& registry,
                          const qcow2::ChainOptions& options);
 
+// About how many seconds the copying takes, as copying a sample says. @rate: as in CompactOptions. Nothing: that cannot be said.
+std::optional<double> copy_seconds(const CompactPlan& plan, std::uint64_t rate);
+
 struct CompactOptions {
     bool keep_old = false;         // the files that were replaced stay: that of the topmost with ".old" behind its name
     bool verify = false;           // what was copied is read again, and compared

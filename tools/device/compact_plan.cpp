@@ -344,4 +344,16 @@ CompactPlan plan_compact(const Subject& subject, const Selection& selection, con
     return plan;
 }
 
+std::optional<double> copy_seconds(const CompactPlan& plan, std::uint64_t rate) {
+    if (!plan.copied) return 0;
+    const auto by_copied = [](const auto& a, const auto& b) { return a.size.copied() < b.size.copied(); };
+    const Range range = std::max_element(plan.merges.begin(), plan.merges.end(), by_copied)->range;
+    std::vector<std::string> paths;
+    for (std::size_t i = range.first; i <= range.last; i++) paths.push_back(plan.images[i].path);
+    double measured = chain::measure_rate(open_range(paths), fs::path(paths.back()).parent_path().string());
+    if (measured <= 0) return std::nullopt;
+    if (rate) measured = std::min(measured, static_cast<double>(rate));
+    return static_cast<double>(plan.copied) / measured;
+}
+
 }  // namespace dmchain::device

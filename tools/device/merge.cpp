@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <thread>
 
 #include "chain/add.hpp"
@@ -27,9 +28,18 @@ namespace dmchain::device {
 
 namespace fs = std::filesystem;
 
-void remove_file(const std::string& path) {
+namespace {
+
+// Gone, but maybe not durably.
+void unlink_file(const std::string& path) {
     if (::unlink(path.c_str()) != 0 && errno != ENOENT)
         throw failed("{}: cannot remove it: {}", escaped(path), std::strerror(errno));
+}
+
+}  // namespace
+
+void remove_file(const std::string& path) {
+    unlink_file(path);
     sync_folder_of(path);
 }
 
@@ -269,15 +279,19 @@ void tell_name(const Subject& subject, const MergeNote& n) {
 
 void remove_old(const Subject& subject, const MergeNote& n) {
     const auto why = who_uses(subject, n);
+    std::map<std::string, std::string> removed;  // by folder, the last one
     for (std::size_t i = n.way == Way::in_place; i + 1 < n.old.size(); i++) {
         std::error_code none;
-        if (why[i])
+        if (why[i]) {
             fmt::print(stderr, "dmchain: {}: {}, since the merge began: it stays\n", escaped(n.old[i].path), *why[i]);
-        else if (n.old[i].is_there())
-            remove_file(n.old[i].path);
-        else if (fs::exists(n.old[i].path, none))
+        } else if (n.old[i].is_there()) {
+            unlink_file(n.old[i].path);
+            removed[fs::path(n.old[i].path).parent_path().string()] = n.old[i].path;
+        } else if (fs::exists(n.old[i].path, none)) {
             fmt::print(stderr, "dmchain: {}: is another file than when the merge began: it stays\n", escaped(n.old[i].path));
+        }
     }
+    for (const auto& [folder, path] : removed) sync_folder_of(path);
 }
 
 // The target reads a file that shared blocks once through the file system, until that has forgotten it.

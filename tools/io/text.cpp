@@ -4,7 +4,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 
 namespace dmchain {
 namespace {
@@ -76,6 +78,20 @@ std::string human_size(std::uint64_t bytes) {
     std::uint64_t one = std::uint64_t{1} << (10 * unit);
     if (bytes % one == 0) return fmt::format("{} {}", bytes / one, units[unit]);
     return fmt::format("{:.1f} {}", static_cast<double>(bytes) / static_cast<double>(one), units[unit]);
+}
+
+std::string human_time(double seconds) {
+    static constexpr std::uint64_t minute = 60, hour = 60 * minute, day = 24 * hour;
+    const auto up = [&](std::uint64_t unit) {
+        return static_cast<std::uint64_t>(std::ceil(std::clamp(seconds, 0.0, 1e9) / static_cast<double>(unit)));
+    };
+    const auto two = [](std::uint64_t n, std::uint64_t of, const char* big, const char* small) {
+        return n % of ? fmt::format("{} {} {} {}", n / of, big, n % of, small) : fmt::format("{} {}", n / of, big);
+    };
+    if (const std::uint64_t n = up(1); n < minute) return fmt::format("{} s", n);
+    if (const std::uint64_t n = up(minute); n < hour / minute) return fmt::format("{} min", n);
+    if (const std::uint64_t n = up(minute); n < day / minute) return two(n, hour / minute, "h", "min");
+    return two(up(hour), day / hour, "d", "h");
 }
 
 }  // namespace dmchain

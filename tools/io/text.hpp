@@ -17,6 +17,8 @@ std::string in_quotes(std::string_view name);
 
 // "64 KiB", "1.5 GiB", "0 bytes": at most one decimal, exact when it says no decimal.
 std::string human_size(std::uint64_t bytes);
+// "12 s", "3 min", "2 h 10 min", "4 d 3 h": rounded up.
+std::string human_time(double seconds);
 // "1 layer", "2 layers".
 std::string counted(std::uint64_t n, const char* thing);
 

@@ -46,6 +46,12 @@ Writable Writable::open(const std::string& path) { return {opened(path, 0, "open
 
 Writable Writable::open_locked(const std::string& path) { return {opened(path, 0, "open for writing"), path, true}; }
 
+std::optional<Writable> Writable::nameless(const std::string& folder) {
+    const int fd = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0) return std::nullopt;
+    return Writable(fd, folder);
+}
+
 Writable::Writable(int fd, std::string path, bool locked) : fd_(fd), path_(std::move(path)) {
     struct stat st {};
     std::string why;
@@ -64,12 +70,14 @@ Writable::Writable(int fd, std::string path, bool locked) : fd_(fd), path_(std::
         ::close(fd_);
         throw failed("{}: {}", escaped(path_), why);
     }
+    direct_fd_ = ::open(fmt::format("/proc/self/fd/{}", fd_).c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC);
     device_ = S_ISBLK(st.st_mode);
     if (!device_) bytes_ = static_cast<std::uint64_t>(st.st_size);
 }
 
 Writable::~Writable() {
-    if (fd_ >= 0) ::close(fd_);
+    for (const int fd : {fd_, direct_fd_})
+        if (fd >= 0) ::close(fd);
 }
 
 void Writable::write(const void* data, std::size_t bytes, std::uint64_t offset) {
@@ -80,6 +88,15 @@ void Writable::write(const void* data, std::size_t bytes, std::uint64_t offset) 
         const int why = errno;
         throw_not_written(escaped(path_), fmt::format("write {} bytes at offset {:#x}", bytes - done, offset + done), why);
     }
+}
+
+void Writable::write_direct(const void* data, std::size_t bytes, std::uint64_t offset) {
+    const bool fits = (reinterpret_cast<std::uintptr_t>(data) | bytes | offset) % direct_block == 0;
+    if (direct_fd_ < 0 || !fits) return write(data, bytes, offset);
+    seen(Step::write, data, bytes, offset);
+    const std::size_t done = write_all(direct_fd_, data, bytes, offset);
+    // What the disk does not take so, or not all of it, is written as ever: that says why, too.
+    if (done < bytes) write(static_cast<const char*>(data) + done, bytes - done, offset + done);
 }
 
 void Writable::write_zeroes(std::uint64_t bytes, std::uint64_t offset) {

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -21,9 +22,15 @@ public:
     static Writable open(const std::string& path);
     // The same, by who has it locked against other processes of this tool already (device/turn.hpp).
     static Writable open_locked(const std::string& path);
+    // A file in @folder that has no name, and is gone when it is closed. Nothing: that cannot be had there.
+    static std::optional<Writable> nameless(const std::string& folder);
     ~Writable();
     Writable(Writable&& o) noexcept
-        : fd_(std::exchange(o.fd_, -1)), path_(std::move(o.path_)), device_(o.device_), bytes_(o.bytes_) {}
+        : fd_(std::exchange(o.fd_, -1)),
+          direct_fd_(std::exchange(o.direct_fd_, -1)),
+          path_(std::move(o.path_)),
+          device_(o.device_),
+          bytes_(o.bytes_) {}
     Writable& operator=(Writable&&) = delete;
 
     int fd() const { return fd_; }
@@ -33,6 +40,10 @@ public:
 
     // Any thread, within size().
     void write(const void* data, std::size_t bytes, std::uint64_t offset);
+    // The same past the page cache, where that can be: if the file system knows that, and data, bytes and offset are multiples of
+    // direct_block. The disk is busy from the first write on, and not only when sync() is called.
+    void write_direct(const void* data, std::size_t bytes, std::uint64_t offset);
+    static constexpr std::size_t direct_block = 4096;
     void write_zeroes(std::uint64_t bytes, std::uint64_t offset);
     // The same as writing what @from has at byte @at, but by sharing its blocks (xfs, btrfs). Any thread, within size(). Returns
     // false if that cannot be done, for whatever reason: write it then.
@@ -55,6 +66,7 @@ private:
     Writable(int fd, std::string path, bool locked = false);
 
     int fd_;
+    int direct_fd_ = -1;  // of write_direct(); -1: it cannot be had
     std::string path_;
     bool device_ = false;
     std::uint64_t bytes_ = 0;

@@ -3,14 +3,12 @@
 // bitmap table, the bitmap's clusters that are not all 0 (qcow2.txt: "Bitmaps extension", "Bitmaps").
 #include "qcow2/overlay.hpp"
 
-#include <endian.h>
-
 #include <algorithm>
-#include <cstring>
 
 #include "io/error.hpp"
 #include "io/text.hpp"
 #include "io/writable.hpp"
+#include "qcow2/be_bytes.hpp"
 #include "qcow2/format.hpp"
 
 namespace dmchain::qcow2 {
@@ -24,24 +22,7 @@ constexpr std::uint64_t directory_entry = 24;  // bytes, before the name
 
 std::uint64_t clusters_for(std::uint64_t bytes) { return (bytes + cluster - 1) >> cluster_bits; }
 
-// Bytes of the file from one place on, big-endian.
-class Bytes {
-public:
-    explicit Bytes(std::size_t bytes) : bytes_(bytes) {}
-    void put16(std::size_t at, std::uint16_t v) { put(at, htobe16(v)); }
-    void put32(std::size_t at, std::uint32_t v) { put(at, htobe32(v)); }
-    void put64(std::size_t at, std::uint64_t v) { put(at, htobe64(v)); }
-    void put_text(std::size_t at, const std::string& s) { std::memcpy(&bytes_[at], s.data(), s.size()); }
-    void put8(std::size_t at, unsigned char v) { bytes_[at] = v; }
-    void write(Writable& to, std::uint64_t offset) const { to.write(bytes_.data(), bytes_.size(), offset); }
-
-private:
-    template <typename T>
-    void put(std::size_t at, T v) {
-        std::memcpy(&bytes_[at], &v, sizeof v);
-    }
-    std::vector<unsigned char> bytes_;
-};
+void write(const BeBytes& bytes, Writable& to, std::uint64_t offset) { to.write(bytes.data(), bytes.size(), offset); }
 
 }  // namespace
 
@@ -57,7 +38,7 @@ void make_overlay(const std::string& path, const OverlayOptions& o) {
 
     Writable to = Writable::create(path);
     if (o.bitmap) {
-        Bytes table(clusters_for(parts * 8) << cluster_bits);
+        BeBytes table(clusters_for(parts * 8) << cluster_bits);
         for (std::uint64_t i = 0; i < parts; i++) {
             const auto* data = o.bitmap->bytes().data() + (i << cluster_bits);
             const std::uint64_t n = std::min(cluster, bitmap_bytes - (i << cluster_bits));
@@ -66,28 +47,28 @@ void make_overlay(const std::string& path, const OverlayOptions& o) {
             to.write(data, n, next);
             next += cluster;
         }
-        table.write(to, table_at);
-        Bytes directory(cluster);
+        write(table, to, table_at);
+        BeBytes directory(cluster);
         directory.put64(0, table_at);
         directory.put32(8, static_cast<std::uint32_t>(parts));
         directory.put8(16, 1);  // a bitmap of dirty blocks
         directory.put8(17, static_cast<unsigned char>(o.bitmap->block_bits()));
         directory.put16(18, static_cast<std::uint16_t>(o.bitmap_name.size()));
         directory.put_text(directory_entry, o.bitmap_name);
-        directory.write(to, directory_at);
+        write(directory, to, directory_at);
     }
     const std::uint64_t used = next >> cluster_bits;
     if (used > cluster / 2) throw failed("{}: takes {} clusters, expected at most {}", escaped(path), used, cluster / 2);
-    Bytes counts(cluster);
+    BeBytes counts(cluster);
     for (std::uint64_t i = 0; i < used; i++)
         if (o.bitmap || i << cluster_bits < directory_at) counts.put16(i * 2, 1);
-    counts.write(to, 2 * cluster);
-    Bytes table(cluster);
+    write(counts, to, 2 * cluster);
+    BeBytes table(cluster);
     table.put64(0, 2 * cluster);
-    table.write(to, cluster);
+    write(table, to, cluster);
 
     constexpr std::uint32_t header_length = 104;
-    Bytes h(cluster);
+    BeBytes h(cluster);
     h.put32(0, magic);
     h.put32(4, 3);
     h.put32(20, cluster_bits);
@@ -116,7 +97,7 @@ void make_overlay(const std::string& path, const OverlayOptions& o) {
     h.put64(8, at);
     h.put32(16, static_cast<std::uint32_t>(o.backing_name.size()));
     h.put_text(at, o.backing_name);
-    h.write(to, 0);
+    write(h, to, 0);
     if (to.size() < next) to.resize(next);
 }
 

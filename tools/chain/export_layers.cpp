@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// See export.hpp: a chain as it is, in a folder of its own.
+#include <fmt/format.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <set>
+#include <vector>
+
+#include "chain/export.hpp"
+#include "io/copy_file.hpp"
+#include "io/no_room.hpp"
+#include "io/text.hpp"
+#include "io/writable.hpp"
+#include "qcow2/active.hpp"
+#include "qcow2/backing.hpp"
+#include "qcow2/header.hpp"
+
+namespace dmchain::chain {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// Why a copy of the file alone would not be the layer, or "".
+std::string why_not(const qcow2::Layer& l) {
+    if (l.file().identity().block_device) return "is a block device";
+    if (l.data_file()) return "has an external data file";
+    if (!l.image() && (l.raw_begin() || l.virtual_size() < l.file().size())) return "is a part of a file";
+    if (l.image() && l.image()->log()) return "is not sealed";
+    return "";
+}
+
+// "disk.qcow2", or "disk-2.qcow2" if that is taken.
+std::string free_name(const fs::path& name, std::set<std::string>& taken) {
+    std::string out = name.string();
+    for (int n = 2; !taken.insert(out).second; n++)
+        out = fmt::format("{}-{}{}", name.stem().string(), n, name.extension().string());
+    return out;
+}
+
+// Whether the header of the image at @path names @below already.
+bool says(const std::string& path, const std::string& below) { return qcow2::read_header(File(path)).backing_name == below; }
+
+}  // namespace
+
+std::uint64_t layer_bytes(const qcow2::Chain& chain) {
+    std::uint64_t sum = 0;
+    for (const auto& l : chain.layers()) sum += l->file().size();
+    return sum;
+}
+
+void export_layers(const qcow2::Chain& chain, const std::string& path, const ExportHow& how) {
+    std::error_code none;
+    if (fs::exists(fs::symlink_status(path, none)))
+        throw failed("{}: is there already: name a folder that is not there", escaped(path));
+    std::vector<std::string> names;
+    std::set<std::string> taken;
+    for (const auto& l : chain.layers()) {
+        const std::string& from = l->file().path();
+        if (const std::string why = why_not(*l); !why.empty())
+            throw failed("{}: {}: it cannot be copied as a file; use --format qcow2", escaped(from), why);
+        if (!names.empty() && !says(from, names.back())) qcow2::check_backing_name(from, names.back());
+        names.push_back(free_name(fs::path(l->file().name()).filename(), taken));
+    }
+
+    const std::string making = fmt::format("{}.{}.tmp", path, ::getpid());
+    std::error_code error;
+    if (!fs::create_directory(making, error)) throw_not_written(escaped(making), "make the folder", error.value());
+    try {
+        for (std::size_t i = 0; i < names.size(); i++) {
+            const File& from = chain.layers()[i]->file();
+            const std::string to = making + "/" + names[i];
+            std::uint64_t before = 0;
+            const auto reach = [&](std::uint64_t done) { how.progress(done - std::exchange(before, done)); };
+            copy_file(from.path(), to, 0, {}, reach);
+            reach(from.size());
+            if (!i || says(to, names[i - 1])) continue;
+            Writable copy = Writable::open(to);
+            qcow2::set_backing_name(copy, names[i - 1]);
+        }
+        sync_folder_of(making + "/" + names.back());
+        if (::renameat2(AT_FDCWD, making.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) != 0)
+            throw_not_written(escaped(making), fmt::format("rename to {}", escaped(path)), errno);
+    } catch (...) {
+        fs::remove_all(making, none);
+        throw;
+    }
+    sync_folder_of(path);
+}
+
+}  // namespace dmchain::chain
