@@ -3,15 +3,16 @@
  * A bio generator: what I/O costs inside the kernel, which a program cannot see (on User Mode Linux
  * a system call costs more than the whole path below it).
  *
- *	echo "DEVICE BIOS BYTES SEED DEPTH SIZE [read|write|flush]" >
+ *	echo "DEVICE BIOS BYTES SEED DEPTH SIZE [read|write|flush [THREADS]]" >
  *		/sys/module/dmchain_biogen/parameters/run
  *	cat /sys/module/dmchain_biogen/parameters/run
  *
  * submits BIOS reads (or writes) of SIZE bytes (4096 to 4 MiB, a power of two) in the first BYTES
  * bytes of DEVICE, at most DEPTH at a time, and shows the nanoseconds for each. SEED draws the
  * places, multiples of SIZE; 0: one after the other. With "flush" DEPTH threads write, and each
- * waits for its write, flushes, and waits, before it goes on. Places are drawn and memory is
- * allocated before the clock starts.
+ * waits for its write, flushes, and waits, before it goes on. THREADS (1 without it) share the reads
+ * or writes, each on a processor of its own, with DEPTH of them at a time. Places are drawn and
+ * memory is allocated before the clock starts.
  */
 #include <linux/bio.h>
 #include <linux/blkdev.h>
@@ -29,6 +30,7 @@
 #include <linux/workqueue.h>
 
 #define DEPTH_MAX 256
+#define THREADS_MAX 16
 #define PIECE_MAX 65536 /* bytes of contiguous memory */
 #define PIECES_MAX ((4u << 20) / PIECE_MAX)
 
@@ -45,9 +47,9 @@ struct job {
 	enum req_op op;
 	bool flush;
 	u32 *place; /* in units of size */
-	u32 count, depth;
+	u32 count, depth, threads;
 	u32 size, pieces, order; /* bytes; a piece is PAGE_SIZE << order */
-	struct slot *slot; /* depth */
+	struct slot *slot; /* depth for each thread */
 };
 
 static DEFINE_MUTEX(lock); /* one run at a time; covers result */
@@ -168,15 +170,61 @@ static s64 biogen_batch(const struct job *j)
 	return error ? error : ns;
 }
 
+struct part {
+	struct work_struct work;
+	struct job job; /* its share of the whole one */
+	s64 ns;
+};
+
+static void biogen_part(struct work_struct *work)
+{
+	struct part *p = container_of(work, struct part, work);
+
+	p->ns = biogen_batch(&p->job);
+}
+
+/* The same by several threads at a time. */
+static s64 biogen_threads(const struct job *j)
+{
+	struct workqueue_struct *wq = alloc_workqueue("biogen", WQ_CPU_INTENSIVE, 1);
+	struct part *part = kcalloc(j->threads, sizeof(*part), GFP_KERNEL);
+	u32 each = j->count / j->threads, t;
+	s64 ns = -ENOMEM, error = 0;
+	ktime_t start;
+
+	if (!wq || !part)
+		goto out;
+	cpus_read_lock();
+	start = ktime_get();
+	for (t = 0; t < j->threads; t++) {
+		part[t].job = *j;
+		part[t].job.place += t * each;
+		part[t].job.count = each;
+		part[t].job.slot += t * j->depth;
+		INIT_WORK(&part[t].work, biogen_part);
+		queue_work_on(cpumask_nth(t % num_online_cpus(), cpu_online_mask), wq, &part[t].work);
+	}
+	flush_workqueue(wq);
+	ns = ktime_to_ns(ktime_sub(ktime_get(), start));
+	cpus_read_unlock();
+	for (t = 0; t < j->threads; t++)
+		error = min(part[t].ns, error);
+out:
+	kfree(part);
+	if (wq)
+		destroy_workqueue(wq);
+	return error ? error : ns;
+}
+
 static int biogen_alloc(struct job *j)
 {
-	u32 i, p;
+	u32 slots = j->depth * j->threads, i, p;
 
 	j->place = kvmalloc_array(j->count, sizeof(*j->place), GFP_KERNEL);
-	j->slot = kvcalloc(j->depth, sizeof(*j->slot), GFP_KERNEL);
+	j->slot = kvcalloc(slots, sizeof(*j->slot), GFP_KERNEL);
 	if (!j->place || !j->slot)
 		return -ENOMEM;
-	for (i = 0; i < j->depth; i++) {
+	for (i = 0; i < slots; i++) {
 		init_completion(&j->slot[i].done);
 		for (p = 0; p < j->pieces; p++) {
 			j->slot[i].page[p] = alloc_pages(GFP_KERNEL | __GFP_COMP, j->order);
@@ -191,7 +239,7 @@ static void biogen_free(struct job *j)
 {
 	u32 i, p;
 
-	for (i = 0; j->slot && i < j->depth; i++)
+	for (i = 0; j->slot && i < j->depth * j->threads; i++)
 		for (p = 0; p < j->pieces; p++)
 			if (j->slot[i].page[p])
 				__free_pages(j->slot[i].page[p], j->order);
@@ -223,7 +271,12 @@ static int biogen_run(struct job *j, const char *path, u64 bytes, u32 seed)
 	for (i = 0; i < j->count; i++)
 		j->place[i] = (seed ? prandom_u32_state(&rnd) : i) % places;
 	j->bdev = I_BDEV(file->f_mapping->host);
-	ns = j->flush ? biogen_flushes(j) : biogen_batch(j);
+	if (j->flush)
+		ns = biogen_flushes(j);
+	else if (j->threads > 1)
+		ns = biogen_threads(j);
+	else
+		ns = biogen_batch(j);
 	r = min_t(s64, ns, 0);
 	if (!r)
 		snprintf(result, sizeof(result), "%llu.%02llu\n", div_u64(ns, j->count),
@@ -237,19 +290,22 @@ out:
 static int run_set(const char *text, const struct kernel_param *kp)
 {
 	unsigned int seed;
-	struct job j = {};
+	struct job j = { .threads = 1 };
 	unsigned long long bytes;
 	char path[128], op[8] = "read";
 	int r;
 
-	if (sscanf(text, "%127s %u %llu %u %u %u %7s", path, &j.count, &bytes, &seed, &j.depth,
-		   &j.size, op) < 6 ||
+	if (sscanf(text, "%127s %u %llu %u %u %u %7s %u", path, &j.count, &bytes, &seed, &j.depth,
+		   &j.size, op, &j.threads) < 6 ||
 	    !j.count || !j.depth || j.depth > DEPTH_MAX || bytes >> PAGE_SHIFT > U32_MAX ||
+	    !j.threads || j.threads > THREADS_MAX || j.count % j.threads ||
 	    j.size < PAGE_SIZE || j.size > PIECES_MAX * PIECE_MAX || !is_power_of_2(j.size))
 		return -EINVAL;
 	j.flush = !strcmp(op, "flush");
 	j.op = strcmp(op, "read") ? REQ_OP_WRITE : REQ_OP_READ;
 	if (j.op == REQ_OP_WRITE && !j.flush && strcmp(op, "write"))
+		return -EINVAL;
+	if (j.flush && j.threads > 1)
 		return -EINVAL;
 	j.order = ilog2(min_t(u32, j.size, PIECE_MAX)) - PAGE_SHIFT;
 	j.pieces = j.size / (PAGE_SIZE << j.order);
@@ -271,7 +327,7 @@ static int run_get(char *buffer, const struct kernel_param *kp)
 
 static const struct kernel_param_ops run_ops = { .set = run_set, .get = run_get };
 module_param_cb(run, &run_ops, NULL, 0600);
-MODULE_PARM_DESC(run, "DEVICE BIOS BYTES SEED DEPTH SIZE [OP]: starts a run; reads as ns for each");
+MODULE_PARM_DESC(run, "DEVICE BIOS BYTES SEED DEPTH SIZE [OP [THREADS]]: starts a run; reads as ns for each");
 
 MODULE_DESCRIPTION("bio generator of dm-chain's benchmarks");
 MODULE_AUTHOR("dm-chain developers");

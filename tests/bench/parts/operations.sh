@@ -3,7 +3,8 @@
 # Merging, exporting and comparing chains at rest, beside qemu-img and cp. Sourced by tests/bench/run.
 
 # What commands that change or copy a chain at rest take, each until its files are durable, on files of the machine's own
-# file system, the page cache warm. QEMU's: one round where it takes long.
+# file system, the page cache warm; when layers become one, until the others are removed. QEMU's: one round where it takes long.
+# Then on an XFS, where files share blocks, in a machine.
 operations() {
     local depth i
     fresh() { # the chain again
@@ -15,11 +16,13 @@ operations() {
         note "operations: depth $depth"
         rm -rf "$work/chain"
         "$genchain" --deep "$depth" --size 1G --seed 1 --out "$work/chain" --raw "$work/raw" >/dev/null
-        for f in flatten convert rebase commit cp-qcow2 export cp-raw delete diff; do : >"$work/t-$f"; done
+        for f in flatten copy convert rebase commit cp-qcow2 export cp-raw delete diff; do : >"$work/t-$f"; done
         for ((i = 0; i < rounds; i++)); do
             fresh
             took "$DMCHAIN_BIN/dmchain" compact "$work/copy/top.qcow2" --flatten --json >>"$work/t-flatten"
             took cp "$work/copy/top.qcow2" "$work/copy/cp" >>"$work/t-cp-qcow2"
+            fresh
+            took "$DMCHAIN_BIN/dmchain" compact "$work/copy/top.qcow2" --flatten --keep-old --json >>"$work/t-copy"
             fresh
             took "$DMCHAIN_BIN/dmchain" export "$work/copy/top.qcow2" "$work/copy/raw" >>"$work/t-export"
             cmp "$work/copy/raw" "$work/raw"
@@ -29,19 +32,27 @@ operations() {
             took "$DMCHAIN_BIN/dmchain" compact "$work/copy/top.qcow2" --delete $((depth / 2)) --json >>"$work/t-delete"
             [ "$depth" -lt 500 ] || [ $i = 0 ] || continue
             fresh
-            took qemu-img convert -W -m 16 -f qcow2 -O qcow2 "$work/copy/top.qcow2" "$work/copy/out" >>"$work/t-convert"
-            rm "$work/copy/out"
-            took qemu-img rebase -f qcow2 -b '' "$work/copy/top.qcow2" >>"$work/t-rebase"
+            took sh -ec "cd '$work/copy'; qemu-img convert -W -m 16 -f qcow2 -O qcow2 top.qcow2 out; rm layer-* top.qcow2" >>"$work/t-convert"
             fresh
-            took qemu-img commit -f qcow2 -b layer-0.qcow2 "$work/copy/top.qcow2" >>"$work/t-commit"
+            took sh -ec "cd '$work/copy'; qemu-img rebase -f qcow2 -b '' top.qcow2; rm layer-*" >>"$work/t-rebase"
+            fresh
+            took sh -ec "cd '$work/copy'; qemu-img commit -d -f qcow2 -b layer-0.qcow2 top.qcow2; rm top.qcow2 layer-[1-9]*" >>"$work/t-commit"
         done
         # shellcheck disable=SC2046
-        say "$(jq -cn --argjson depth "$depth" $(for f in flatten convert rebase commit cp-qcow2 export cp-raw delete diff; do
+        say "$(jq -cn --argjson depth "$depth" $(for f in flatten copy convert rebase commit cp-qcow2 export cp-raw delete diff; do
             echo --argjson "${f//-/_}" "$(median <"$work/t-$f")"; done) '
             {test: "operations", depth: $depth, flatten_s: $flatten, qemu_convert_s: $convert, qemu_rebase_s: $rebase, qemu_commit_s: $commit,
-                of_best_qemu: ([$convert, $rebase, $commit] | min / $flatten * 100 | round / 100), cp_qcow2_s: $cp_qcow2,
-                flatten_of_cp: ($cp_qcow2 / $flatten * 100 | round / 100), export_s: $export, cp_raw_s: $cp_raw,
+                of_best_qemu: ([$convert, $rebase, $commit] | min / $flatten * 100 | round / 100), copy_s: $copy, cp_qcow2_s: $cp_qcow2,
+                copy_of_cp: ($cp_qcow2 / $copy * 100 | round / 100), export_s: $export, cp_raw_s: $cp_raw,
                 export_of_cp: ($cp_raw / $export * 100 | round / 100), delete_one_s: $delete, diff_s: $diff}')"
     done
-    rm -rf "$work/chain" "$work/copy" "$work/raw"
+    rm -rf "$work/copy" "$work/raw"
+    "$top/tests/vm/module" qemu-6.12
+    for depth in ${DMCHAIN_BENCH_DEPTHS:-10 100 500}; do
+        note "operations: depth $depth, xfs"
+        rm -rf "$work/chain"
+        "$genchain" --deep "$depth" --size 256M --seed 1 --out "$work/chain" >/dev/null
+        DMCHAIN_CHAIN=$work/chain in_machine qemu-6.12 "null_blk xfs" 5G -- "$here/operations-in-machine" "$depth" 3
+    done
+    rm -rf "$work/chain"
 }
