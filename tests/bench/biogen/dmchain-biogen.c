@@ -10,13 +10,15 @@
  * submits BIOS reads (or writes) of SIZE bytes (4096 to 4 MiB, a power of two) in the first BYTES
  * bytes of DEVICE, at most DEPTH at a time, and shows the nanoseconds for each. SEED draws the
  * places, multiples of SIZE; 0: one after the other. With "flush" DEPTH threads write, and each
- * waits for its write, flushes, and waits, before it goes on. THREADS (1 without it) share the reads
- * or writes, each on a processor of its own, with DEPTH of them at a time. Places are drawn and
- * memory is allocated before the clock starts.
+ * waits for its write, flushes, and waits, before it goes on. THREADS (1 without it) share the
+ * reads or writes, each on a processor of its own, with DEPTH of them at a time. Places are drawn
+ * and memory is allocated before the clock starts.
  */
 #include <linux/bio.h>
 #include <linux/blkdev.h>
 #include <linux/completion.h>
+#include <linux/cpu.h>
+#include <linux/cpumask.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/ktime.h>
@@ -202,7 +204,8 @@ static s64 biogen_threads(const struct job *j)
 		part[t].job.count = each;
 		part[t].job.slot += t * j->depth;
 		INIT_WORK(&part[t].work, biogen_part);
-		queue_work_on(cpumask_nth(t % num_online_cpus(), cpu_online_mask), wq, &part[t].work);
+		queue_work_on(cpumask_nth(t % num_online_cpus(), cpu_online_mask), wq,
+			      &part[t].work);
 	}
 	flush_workqueue(wq);
 	ns = ktime_to_ns(ktime_sub(ktime_get(), start));
@@ -327,7 +330,7 @@ static int run_get(char *buffer, const struct kernel_param *kp)
 
 static const struct kernel_param_ops run_ops = { .set = run_set, .get = run_get };
 module_param_cb(run, &run_ops, NULL, 0600);
-MODULE_PARM_DESC(run, "DEVICE BIOS BYTES SEED DEPTH SIZE [OP [THREADS]]: starts a run; reads as ns for each");
+MODULE_PARM_DESC(run, "DEVICE BIOS BYTES SEED DEPTH SIZE [OP [THREADS]] starts; reads as ns for each");
 
 MODULE_DESCRIPTION("bio generator of dm-chain's benchmarks");
 MODULE_AUTHOR("dm-chain developers");
