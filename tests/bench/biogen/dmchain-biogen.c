@@ -330,7 +330,7 @@ static int run_get(char *buffer, const struct kernel_param *kp)
 
 static const struct kernel_param_ops run_ops = { .set = run_set, .get = run_get };
 module_param_cb(run, &run_ops, NULL, 0600);
-MODULE_PARM_DESC(run, "DEVICE BIOS BYTES SEED DEPTH SIZE [OP [THREADS]] starts; reads as ns for each");
+MODULE_PARM_DESC(run, "DEVICE BIOS BYTES SEED DEPTH SIZE [OP [THREADS]]: runs; reads as ns each");
 
 MODULE_DESCRIPTION("bio generator of dm-chain's benchmarks");
 MODULE_AUTHOR("dm-chain developers");

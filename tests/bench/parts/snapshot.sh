@@ -34,7 +34,7 @@ qemu_snapshot() { # GIB LAYERS
 
 snapshot() {
     local gib depth
-    for gib in 50 2048; do
+    for gib in 50 200 2048; do
         for depth in 1 "${DMCHAIN_BENCH_LAYERS:-1000}"; do
             note "snapshot: $gib GiB, $depth layers"
             rm -rf "$work/chain"
