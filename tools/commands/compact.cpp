@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // dmchain compact: merges neighbouring sealed layers of a chain, which a device may have in use.
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <charconv>
 #include <chrono>
 #include <cmath>
@@ -19,6 +15,7 @@
 #include "device/prune.hpp"
 #include "device/turn.hpp"
 #include "io/progress.hpp"
+#include "io/scheduling.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::commands {
@@ -174,13 +171,6 @@ device::CompactOptions how_to(const Options& o) {
         how.stop = [end] { return std::chrono::steady_clock::now() >= end; };
     }
     return how;
-}
-
-// For processors and disks: behind everybody else, as far as the schedulers know.
-void be_idle() {
-    static constexpr int idle_class = 3, class_shift = 13, who_process = 1;  // linux/ioprio.h
-    ::setpriority(PRIO_PROCESS, 0, 19);
-    ::syscall(SYS_ioprio_set, who_process, 0, idle_class << class_shift);
 }
 
 void say_stopped(const Options& o, const device::Subject& subject) {
