@@ -4,13 +4,15 @@
 
 #include <nlohmann/json.hpp>
 
-#include "device/content.hpp"
-#include "commands/print_json.hpp"
+#include "commands/how_read.hpp"
 #include "commands/options.hpp"
 #include "commands/owner_plot.hpp"
-#include "commands/write_file.hpp"
-#include "io/gnuplot.hpp"
+#include "commands/print_json.hpp"
 #include "commands/registry.hpp"
+#include "commands/write_file.hpp"
+#include "device/content.hpp"
+#include "device/live.hpp"
+#include "io/gnuplot.hpp"
 #include "io/progress.hpp"
 #include "io/text.hpp"
 #include "qcow2/reader.hpp"
@@ -39,7 +41,26 @@ std::vector<std::string> features(const Layer& layer) {
     return out;
 }
 
-Json layer_json(const Layer& layer, const qcow2::Usage& usage, std::size_t number) {
+// The device that has the image on top of the chain, and how it reads the others.
+class Reading {
+public:
+    explicit Reading(const qcow2::Chain& chain) : use_(device::user_of(chain.top().file().identity())) {}
+
+    // nullptr: no device has it.
+    const std::string* device() const { return use_ ? &use_->device.name : nullptr; }
+    // The target's word; "": no device reads this one.
+    std::string way(const Layer& layer) const {
+        if (!use_) return "";
+        for (const dm::OpenLayer& l : use_->device.layers)
+            if (l.is(layer.file().identity())) return l.way;
+        return "";
+    }
+
+private:
+    const std::optional<device::Use> use_;
+};
+
+Json layer_json(const Layer& layer, const qcow2::Usage& usage, std::size_t number, const Reading& reading) {
     Json j;
     j["number"] = number;
     j["path"] = layer.file().path();
@@ -67,6 +88,7 @@ Json layer_json(const Layer& layer, const qcow2::Usage& usage, std::size_t numbe
     j["clusters"] = usage.clusters;
     j["live_clusters"] = usage.live_clusters;
     j["live_bytes"] = usage.live_bytes;
+    if (const std::string way = reading.way(layer); !way.empty()) j["read"] = way;
     return j;
 }
 
@@ -86,7 +108,7 @@ Json content_json(const device::Content& c) {
     return j;
 }
 
-void print_layer(const Layer& layer, const qcow2::Usage& usage, std::size_t number) {
+void print_layer(const Layer& layer, const qcow2::Usage& usage, std::size_t number, const Reading& reading) {
     // The tree of a chain has one branch; so its place is a number, and the line stays short at any depth.
     fmt::print("{:>4}  {}\n", number, escaped(layer.file().path()));
     std::string what = qcow2::name_of(layer.format());
@@ -102,6 +124,7 @@ void print_layer(const Layer& layer, const qcow2::Usage& usage, std::size_t numb
         fmt::print("      data file {} ({})\n", escaped(data->path()), human_size(data->size()));
     fmt::print("      disk {}, file {}, live {} of {} clusters ({})\n", human_size(layer.virtual_size()),
                human_size(layer.file().size()), usage.live_clusters, usage.clusters, human_size(usage.live_bytes));
+    if (const std::string way = reading.way(layer); !way.empty()) fmt::print("      read {}\n", how_read(way));
     if (layer.image())
         for (const qcow2::Snapshot& s : layer.image()->snapshots())
             fmt::print("      internal snapshot {} {}, disk {}\n", escaped(s.id), in_quotes(s.name), human_size(s.size));
@@ -138,15 +161,17 @@ void inspect(const ImageOptions& options, bool json, const std::string& plot) {
     std::vector<std::string> problems;
     std::vector<device::Content> content = device::find_content(reader, chain.virtual_size(), problems);
 
+    const Reading reading(chain);
     const auto& layers = chain.layers();
     if (json) {
         Json j;
         j["image"] = chain.top().file().name();
+        if (reading.device()) j["device"] = "/dev/mapper/" + *reading.device();
         j["bytes"] = chain.virtual_size();
         j["layer_count"] = layers.size();
         j["unit_bytes"] = chain.unit();
         j["layers"] = Json::array();
-        for (std::size_t i = layers.size(); i-- > 0;) j["layers"].push_back(layer_json(*layers[i], usage[i], i));
+        for (std::size_t i = layers.size(); i-- > 0;) j["layers"].push_back(layer_json(*layers[i], usage[i], i, reading));
         j["content"] = Json::array();
         for (const device::Content& c : content) j["content"].push_back(content_json(c));
         j["problems"] = problems;
@@ -157,7 +182,8 @@ void inspect(const ImageOptions& options, bool json, const std::string& plot) {
     fmt::print("{}\n", escaped(options.image));
     fmt::print("  disk {} ({} bytes), {}, top first (0 is the base):\n", human_size(chain.virtual_size()), chain.virtual_size(),
                counted(layers.size(), "layer"));
-    for (std::size_t i = layers.size(); i-- > 0;) print_layer(*layers[i], usage[i], i);
+    if (reading.device()) fmt::print("  the device {} has it, and says how it reads each of them\n", escaped(*reading.device()));
+    for (std::size_t i = layers.size(); i-- > 0;) print_layer(*layers[i], usage[i], i, reading);
     fmt::print("On the disk:\n");
     for (const device::Content& c : content) print_content(c);
     if (content.empty()) fmt::print("  nothing that libblkid knows\n");
