@@ -4,10 +4,13 @@
 
 #include <memory>
 
+#include "commands/class_plot.hpp"
 #include "commands/guest_memory.hpp"
 #include "commands/print_json.hpp"
 #include "commands/registry.hpp"
+#include "commands/write_file.hpp"
 #include "guest/classify.hpp"
+#include "io/gnuplot.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::commands {
@@ -16,6 +19,7 @@ namespace {
 
 struct Options {
     MemoryOptions memory;
+    std::string plot;
     bool json = false;
 };
 
@@ -68,9 +72,11 @@ void print_json_of(const guest::Image& image, const Map& m) {
 }
 
 void run(const Options& o) {
+    if (!o.plot.empty()) require_plot(o.plot);
     const GuestMemory memory(o.memory);
     Map m{memory.map(), {}};
     m.counts = guest::count(memory.image(), m.map);
+    if (!o.plot.empty()) write_file(o.plot, plot_svg(class_plot(memory.image(), memory.map()), 1200, 600));
     if (o.json)
         print_json_of(memory.image(), m);
     else
@@ -88,6 +94,7 @@ CLI::App* add_guest_map(CLI::App& app, Exit&) {
         ->required()
         ->type_name("FILE[@SNAPSHOT]");
     add_firecracker_options(*c, o->memory);
+    c->add_option("--plot", o->plot, "Draw what each part of memory is used for, as SVG (needs gnuplot)")->type_name("FILE");
     c->add_flag("--json", o->json, "Print JSON");
     c->callback([o] { run(*o); });
     return c;
