@@ -33,11 +33,11 @@ TEST_CASE("store: what was stored comes back in its form") {
     CHECK(same(StreamMaker::small(true).bytes, s.restore("ten")));
 
     std::string memory = StreamMaker::filled('a') + StreamMaker::filled('\0') + StreamMaker::filled('b');
-    const std::string file = s.folder.write("memory", memory), state = s.folder.write("state", "devices");
+    const std::string file = s.folder.write("memory", memory), devices(5 << 19, 'd'), state = s.folder.write("state", devices);
     s.store("microvm", guest::read_firecracker(file, {}, state));
     std::string state_again;
     CHECK(s.restore("microvm", s.all, &state_again) == memory);
-    CHECK(state_again == "devices");
+    CHECK(state_again == devices);
 }
 
 TEST_CASE("store: damaged copies are not used, and without any other the snapshot is refused") {
