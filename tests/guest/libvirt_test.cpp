@@ -91,6 +91,10 @@ TEST_CASE("virsh save: what is refused, and the line") {
     CHECK(refused(good).message ==
           fmt::format("at byte {} is no migration stream of QEMU, expected \"QEVM\" behind the header of libvirt", good.size()));
     CHECK(refused(StreamMaker::libvirt_header(7) + stream).message == "has the format number 7 of libvirt, expected at most 6");
+    CHECK(refused(StreamMaker::small_mapped(good).bytes).message ==
+          "the header of libvirt says that the stream is without mapped-ram, but it is with");
+    CHECK(refused(StreamMaker::libvirt_header(6) + stream).message ==
+          "the header of libvirt says that the stream is with mapped-ram, but it is without");
     const auto with = [&](std::size_t at, char value) {
         std::string bytes = good + stream;
         bytes[at] = value;

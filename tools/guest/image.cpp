@@ -82,6 +82,10 @@ Image read_image(Source source, const Seen& seen, const Done& progress) {
     const std::uint64_t begin = saved ? saved->stream : 0;
     if (is_stream(image.source, begin)) {
         read_stream(image, begin, seen, progress);
+        const bool mapped = image.form == Form::mapped_ram;
+        if (saved && saved->mapped != mapped)
+            throw damaged("{}: the header of libvirt says that the stream is {} mapped-ram, but it is {}",
+                          escaped(image.source.name()), mapped ? "without" : "with", mapped ? "with" : "without");
     } else if (saved) {
         throw damaged("{}: at byte {} is no migration stream of QEMU, expected \"QEVM\" behind the header of libvirt",
                       escaped(image.source.name()), begin);

@@ -25,8 +25,9 @@ static_assert(sizeof(HeaderBytes) == 92);
 
 constexpr char whole[] = "LibvirtQemudSave", cut_off[] = "LibvirtQemudPart";
 constexpr std::uint32_t known_version = 2;
-// By number; "": not compressed. The last one, sparse, holds mapped-ram.
+// By number; "": not compressed.
 constexpr std::array<const char*, 7> formats = {"", "gzip", "bzip2", "xz", "lzop", "zstd", ""};
+constexpr std::uint32_t format_sparse = 6;
 
 }  // namespace
 
@@ -48,6 +49,7 @@ std::optional<LibvirtFile> read_libvirt(const Source& source) {
         throw damaged("{}: has {} bytes, and says that {} of them are the machine's XML, with a cookie at {}", name,
                       source.size(), h.data_bytes, h.cookie);
     LibvirtFile file{sizeof h + h.data_bytes};
+    file.mapped = h.format == format_sparse;
     if (*formats[h.format]) file.program = formats[h.format];
     return file;
 }

@@ -13,7 +13,8 @@ namespace dmchain::guest {
 
 struct LibvirtFile {
     std::uint64_t stream;           // byte of the file where the stream begins
-    const char* program = nullptr;  // what takes the compression off, also its package
+    bool mapped = false;            // it is one with mapped-ram
+    const char* program = nullptr;  // what takes the compression off; nullptr: there is none
 };
 
 // nullopt: it is none. Throws failed() for what is not known, damaged() for one that libvirt did not complete.
