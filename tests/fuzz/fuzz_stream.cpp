@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// libFuzzer target: memory of guests. Input that begins with 's' is an image of it behind that byte, in any form that is told by its
-// content, with 'q' a qcow2 image with the state of a machine: it is read, what its guest uses it for is looked up, and it is written
-// again. With 'm' it is a manifest of stored memory, whose checksum is made right first: what is read is packed again,
+// libFuzzer target: memory of guests. Input that begins with 's' is an image of it behind that byte, in any form that is told by
+// its content, with 'q' a qcow2 image with the state of a machine: it is read, what its guest uses it for is looked up, and it is
+// written again. With 'm' it is a manifest of stored memory, whose checksum is made right first: what is read is packed again,
 // and must be the same.
 #include <sys/mman.h>
 #include <unistd.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// compare [--firecracker] FILE FILE: whether two memory images have the same memory, and the same devices behind it; pages that the guest
-// does not use may be zero in the second one.
+// compare [--firecracker] FILE FILE: whether two memory images have the same memory, and the same devices behind it; pages that
+// the guest does not use may be zero in the second one.
 #include <cstdio>
 #include <cstring>
 

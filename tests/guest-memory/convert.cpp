@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // convert FORM STREAM FILE: makes another form of the memory in a migration stream, which QEMU 7.2 cannot write itself.
-//   mapped-ram    as QEMU 9 does with the capability mapped-ram (docs/devel/migration/mapped-ram.rst). FILE may have something in it: the
-//                 stream goes behind that
+//   mapped-ram    as QEMU 9 does with the capability mapped-ram (docs/devel/migration/mapped-ram.rst). FILE may have
+//                 something in it: the stream goes behind that
 //   firecracker   the memory alone, as it is
 #include <fcntl.h>
 #include <unistd.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// damage FILE SEED: changes bytes in the pages of a migration stream where it hurts: in the page with VMCOREINFO (of every second seed),
-// in pages with types, and in one page of 64 of all. The stream stays one.
+// damage FILE SEED: changes bytes in the pages of a migration stream where it hurts: in the page with VMCOREINFO (of every second
+// seed), in pages with types, and in one page of 64 of all. The stream stays one.
 #include <fcntl.h>
 #include <unistd.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// See core.hpp. The largest block is the memory that the kernel manages: what is below 4 GiB from address 0 on, then what is from 4 GiB on.
-// Other pieces (firmware, video) are blocks of their own.
+// See core.hpp. The largest block is the memory that the kernel manages: what is below 4 GiB from address 0 on, then what is from
+// 4 GiB on. Other pieces (firmware, video) are blocks of their own.
 #include "guest/core.hpp"
 
 #include <elf.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// ELF cores of machines, as QEMU's dump-guest-memory and 'virsh dump --memory-only' make them: what is where in physical memory. They
-// lack what the devices hold, so that nothing can be restored from them. Source: QEMU's dump/dump.c, elf(5).
+// ELF cores of machines, as QEMU's dump-guest-memory and 'virsh dump --memory-only' make them: what is where in physical memory.
+// They lack what the devices hold, so that nothing can be restored from them. Source: QEMU's dump/dump.c, elf(5).
 #pragma once
 
 #include "guest/image.hpp"

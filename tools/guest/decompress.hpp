@@ -9,8 +9,8 @@
 
 namespace dmchain::guest {
 
-// Appends to @to what '@program -dc' makes of @file from byte @from on. Throws failed() if the program is not there, damaged() if it
-// finds the file damaged.
+// Appends to @to what '@program -dc' makes of @file from byte @from on. Throws failed() if the program is not there, damaged() if
+// it finds the file damaged.
 void decompress(const char* program, const File& file, std::uint64_t from, Spool& to);
 
 }  // namespace dmchain::guest

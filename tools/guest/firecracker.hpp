@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Memory of a Firecracker microVM: a file that has memory as it is, all of what is below 3 GiB and then what is from 4 GiB on; and files
-// with what changed since, in which the rest is holes. The state of its devices is in a file of its own. Source: Firecracker's
-// docs/snapshotting/snapshot-support.md, src/vmm/src/arch/x86_64/layout.rs.
+// Memory of a Firecracker microVM: a file that has memory as it is, all of what is below 3 GiB and then what is from 4 GiB on;
+// and files with what changed since, in which the rest is holes. The state of its devices is in a file of its own. Source:
+// Firecracker's docs/snapshotting/snapshot-support.md, src/vmm/src/arch/x86_64/layout.rs.
 #pragma once
 
 #include <string>
@@ -12,8 +12,8 @@
 
 namespace dmchain::guest {
 
-// @diffs: in the order in which they were made. @state: file with the state of the devices; "": without it. Nothing in the files says
-// what they are. Throws failed() if it cannot be.
+// @diffs: in the order in which they were made. @state: file with the state of the devices; "": without it. Nothing in the files
+// says what they are. Throws failed() if it cannot be.
 Image read_firecracker(const std::string& memory, const std::vector<std::string>& diffs, const std::string& state,
                        const Seen& seen = {}, const Done& progress = {});
 

@@ -70,12 +70,13 @@ struct Image {
 using Seen = std::function<void(std::size_t block, std::uint64_t page, const unsigned char* data)>;
 using Done = std::function<void(std::uint64_t)>;
 
-// Reads all of it; what it is, is told by its content. Throws failed() for what is no memory image, or one with features that this
-// does not know; damaged() for one that contradicts itself or was cut off. A file of libvirt must not be compressed (open.hpp).
+// Reads all of it; what it is, is told by its content. Throws failed() for what is no memory image, or one with features that
+// this does not know; damaged() for one that contradicts itself or was cut off. A file of libvirt must not be compressed
+// (open.hpp).
 Image read_image(Source source, const Seen& seen = {}, const Done& progress = {});
 
-// For those who read a form: shows @seen all pages that have content. @look: those that turn out to be all zero become so, and are not
-// shown.
+// For those who read a form: shows @seen all pages that have content. @look: those that turn out to be all zero become so, and
+// are not shown.
 void see_pages(Image& image, bool look, const Seen& seen, const Done& progress);
 
 }  // namespace dmchain::guest

@@ -131,8 +131,8 @@ void Kernel::check_alive(const Image& image, std::uint64_t root) const {
     throw NotUnderstood("no processor runs the Linux kernel that was found in it");
 }
 
-// Without the state of the processors, which is so with Firecracker: there no memory outlives a reset, so that another kernel can only
-// run if this one has started it, for which it is loaded first.
+// Without the state of the processors, which is so with Firecracker: there no memory outlives a reset, so that another kernel can
+// only run if this one has started it, for which it is loaded first.
 void Kernel::check_alone(const VmcoreInfo& info) const {
     std::map<std::string, std::uint64_t> loaded = {{"kexec_image", 0}, {"kexec_crash_image", 0}};
     find_symbols(info, paging_, loaded);

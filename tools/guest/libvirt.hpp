@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The file that libvirt makes for 'virsh save' and 'virsh managedsave': a header, the definition of the machine in XML, then a migration
-// stream, compressed or not. Source: libvirt's src/qemu/qemu_saveimage.h.
+// The file that libvirt makes for 'virsh save' and 'virsh managedsave': a header, the definition of the machine in XML, then a
+// migration stream, compressed or not. Source: libvirt's src/qemu/qemu_saveimage.h.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Memory in QEMU's mapped-ram files: behind the name and size of each block a header, then a bitmap of the pages that are there, then a
-// place for all pages of the block. Offsets count from the start of the file. Source: QEMU's docs/devel/migration/mapped-ram.rst,
-// migration/ram.c.
+// Memory in QEMU's mapped-ram files: behind the name and size of each block a header, then a bitmap of the pages that are there,
+// then a place for all pages of the block. Offsets count from the start of the file. Source: QEMU's
+// docs/devel/migration/mapped-ram.rst, migration/ram.c.
 #pragma once
 
 #include <vector>
@@ -15,7 +15,8 @@ namespace dmchain::guest {
 // Bytes of the bitmap of a block.
 std::uint64_t bitmap_bytes(const RamBlock& block);
 
-// The header at @in, and the bitmap: what it says of @block, whose name and size are known. Goes on behind the place for the pages.
+// The header at @in, and the bitmap: what it says of @block, whose name and size are known. Goes on behind the place for the
+// pages.
 void read_mapped_block(const Source& source, Cursor& in, RamBlock& block);
 
 class MappedRamWriter : public ImageWriter {

@@ -8,8 +8,8 @@
 
 namespace dmchain::guest {
 
-// @what: a file; "-", standard input; a pipe; a qcow2 image, also as IMAGE@SNAPSHOT. What comes from a pipe, and what libvirt has compressed,
-// is kept in a Spool. Throws failed() or damaged().
+// @what: a file; "-", standard input; a pipe; a qcow2 image, also as IMAGE@SNAPSHOT. What comes from a pipe, and what libvirt has
+// compressed, is kept in a Spool. Throws failed() or damaged().
 Source open_source(const std::string& what);
 
 }  // namespace dmchain::guest

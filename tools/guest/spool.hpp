@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// A file without a name for what comes from a pipe, in the folder that the environment variable TMPDIR names, or in /var/tmp: memory
-// is large, and /tmp often is memory itself.
+// A file without a name for what comes from a pipe, in the folder that the environment variable TMPDIR names, or in /var/tmp:
+// memory is large, and /tmp often is memory itself.
 #pragma once
 
 #include <cstddef>

@@ -9,7 +9,8 @@
 
 namespace dmchain::guest {
 
-// @image: a qcow2 image. @snapshot: its id or name; without it the only one that has such a state. Throws failed() if there is none.
+// @image: a qcow2 image. @snapshot: its id or name; without it the only one that has such a state. Throws failed() if there is
+// none.
 Source open_vm_state(File image, const std::optional<std::string>& snapshot);
 
 }  // namespace dmchain::guest

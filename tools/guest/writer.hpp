@@ -11,7 +11,8 @@ namespace dmchain::guest {
 // Writes @bytes at byte @at of the file that is made.
 using Put = std::function<void(const void* data, std::size_t bytes, std::uint64_t at)>;
 
-// The calls come in this order: other bytes that were before the pages, begin_pages(), pages in any order, end_pages(), other bytes.
+// The calls come in this order: other bytes that were before the pages, begin_pages(), pages in any order, end_pages(), other
+// bytes.
 class ImageWriter {
 public:
     virtual ~ImageWriter() = default;

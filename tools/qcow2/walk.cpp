@@ -277,7 +277,8 @@ private:
         if (!data_file_)
             return fault(at, i, "outside", fmt::format("a cluster at {:#x}", host),
                          fmt::format("it to start within the file's {} bytes", data_end_));
-        // QEMU reads zeroes there. So would we read what is left of a data file whose copy was cut short, and nobody would notice.
+        // QEMU reads zeroes there. So would we read what is left of a data file whose copy was cut short, and nobody would
+        // notice.
         const std::string name = escaped(data_file_->path());
         fault(
             at, i, "outside the data file", fmt::format("a cluster at {:#x} of the external data file", host),

@@ -17,8 +17,8 @@ struct Source {
     std::vector<std::string> problems;  // lines: of manifests that are missing or damaged
 };
 
-// The manifest of a snapshot, from the first folder that has a sound one. Throws failed() if none has it, damaged() if none is sound
-// or they are of different snapshots.
+// The manifest of a snapshot, from the first folder that has a sound one. Throws failed() if none has it, damaged() if none is
+// sound or they are of different snapshots.
 Source find_manifest(const std::vector<Folder>& folders, const std::string& name);
 
 struct Restored {
