@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// libFuzzer target: memory of guests. Input that begins with 's' is a migration stream behind that byte: it is read, and what its guest
-// uses it for is looked up. With 'm' it is a manifest of stored memory, whose checksum is made right first: what is read is packed again,
+// libFuzzer target: memory of guests. Input that begins with 's' is an image of it behind that byte, in any form that is told by
+// its content, with 'q' a qcow2 image with the state of a machine: it is read, what its guest uses it for is looked up, and it is
+// written again. With 'm' it is a manifest of stored memory, whose checksum is made right first: what is read is packed again,
 // and must be the same.
 #include <sys/mman.h>
 #include <unistd.h>
@@ -11,8 +12,13 @@
 #include <cstring>
 
 #include "guest/classify.hpp"
+#include "guest/libvirt.hpp"
+#include "guest/mapped_ram.hpp"
+#include "guest/stream.hpp"
+#include "guest/vm_state.hpp"
 #include "io/error.hpp"
 #include "replica/manifest.hpp"
+#include "support/image_content.hpp"
 
 namespace {
 
@@ -24,23 +30,40 @@ void require(bool holds, const char* what) {
     std::abort();
 }
 
-void read_stream(const std::uint8_t* data, std::size_t size) {
-    const int fd = ::memfd_create("stream", MFD_CLOEXEC);
+File file_of(const std::uint8_t* data, std::size_t size) {
+    const int fd = ::memfd_create("image", MFD_CLOEXEC);
     require(fd >= 0 && ::write(fd, data, size) == static_cast<ssize_t>(size), "memory for the input");
-    File file(fd, "stream");
+    return {fd, "image"};
+}
+
+void check_image(guest::Source source) {
+    const std::uint64_t size = source.size();
     guest::Candidates candidates;
-    const guest::Stream stream(std::move(file), [&](std::size_t block, std::uint64_t page, const unsigned char* content) {
-        candidates.look_at(block, page, content);
-    });
-    require(stream.bytes() <= size * 512, "no more memory than the file can have pages of");
-    const guest::PageMap map = guest::classify(stream, candidates);
+    const guest::Image image = guest::read_image(
+        std::move(source),
+        [&](std::size_t block, std::uint64_t page, const unsigned char* content) { candidates.look_at(block, page, content); });
+    // A core's hole below 1 MiB is counted, too.
+    require(image.bytes() <= size * 512 + (1 << 20), "no more memory than the file can have pages of");
+    const guest::PageMap map = guest::classify(image, candidates);
     std::uint64_t pages = 0;
-    for (const auto& c : guest::count(stream, map)) pages += c.pages;
-    require(pages * guest::page_bytes == stream.bytes(), "each page has one class");
+    for (const auto& c : guest::count(image, map)) pages += c.pages;
+    require(pages * guest::page_bytes == image.bytes(), "each page has one class");
     require(map.release.empty() != map.reason.empty(), "a guest is understood, or there is a reason");
-    std::vector<unsigned char> page(guest::page_bytes);
-    for (std::size_t b = 0; b < stream.blocks().size(); b++)
-        for (std::uint64_t p = 0; p < stream.blocks()[b].pages(); p++) stream.read_page(b, p, page.data());
+    std::string again;
+    if (image.form == guest::Form::core) return;
+    const auto put = test::put_into(again);
+    std::vector<std::string> names;
+    for (const auto& b : image.blocks) names.push_back(b.name);
+    if (image.form == guest::Form::mapped_ram) {
+        guest::MappedRamWriter out(image.blocks, put);
+        test::write_again(image, out);
+    } else {
+        guest::StreamWriter out(names, image.ram_section, put);
+        test::write_again(image, out);
+    }
+    const guest::Image read_again =
+        guest::read_image(guest::Source(file_of(reinterpret_cast<const std::uint8_t*>(again.data()), again.size())));
+    require(test::content(read_again) == test::content(image), "what is written again reads the same");
 }
 
 void read_manifest(const std::uint8_t* data, std::size_t size) {
@@ -59,7 +82,13 @@ void read_manifest(const std::uint8_t* data, std::size_t size) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     if (size < 1) return 0;
     try {
-        if (data[0] == 's') read_stream(data + 1, size - 1);
+        // What is compressed starts a program: not here.
+        if (data[0] == 's') {
+            guest::Source source(file_of(data + 1, size - 1));
+            const auto saved = guest::read_libvirt(source);
+            if (!saved || !saved->program) check_image(std::move(source));
+        }
+        if (data[0] == 'q') check_image(guest::open_vm_state(file_of(data + 1, size - 1), std::nullopt));
         if (data[0] == 'm') read_manifest(data + 1, size - 1);
     } catch (const Error& e) {
         require(e.code() == Exit::failed || e.code() == Exit::damaged, "a refusal is a failure or damage");

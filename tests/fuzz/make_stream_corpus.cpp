@@ -4,6 +4,8 @@
 #include <fstream>
 
 #include "replica/manifest.hpp"
+#include "support/core_maker.hpp"
+#include "support/state_maker.hpp"
 #include "support/stream_maker.hpp"
 
 int main(int argc, char** argv) {
@@ -11,7 +13,18 @@ int main(int argc, char** argv) {
     if (argc != 2) return 2;
     const std::filesystem::path folder = argv[1];
     std::filesystem::create_directories(folder);
-    std::ofstream(folder / "stream", std::ios::binary) << 's' << test::StreamMaker::small().bytes;
+    using Maker = test::StreamMaker;
+    const std::string stream = Maker::small().bytes;
+    const auto seed = [&](const char* name, char kind, const std::string& bytes) {
+        std::ofstream(folder / name, std::ios::binary) << kind << bytes;
+    };
+    seed("stream", 's', stream);
+    seed("mapped", 's', Maker::small_mapped("", 4096).bytes);
+    seed("saved", 's', Maker::libvirt_header(0) + stream);
+    seed("sparse", 's', Maker::small_mapped(Maker::libvirt_header(6), 4096).bytes);
+    seed("core", 's',
+         test::CoreMaker().note("n").memory(0, 3, 'a').memory(0xfffff000, 1, 'f').memory(1ull << 32, 1, 'h').bytes());
+    seed("state", 'q', test::StateMaker(stream).bytes());
 
     replica::Manifest m;
     m.name = "one";
@@ -21,7 +34,11 @@ int main(int argc, char** argv) {
     m.runs.push_back({replica::Run::Kind::head, guest::Class::unknown, 0, 0, 0, 0, 0});
     m.runs.push_back({replica::Run::Kind::zero, guest::Class::slab, 0, 0, 4, 0, 0});
     m.runs.push_back({replica::Run::Kind::piece, guest::Class::slab, 0, 4, 2, 0, 0});
+    m.form = guest::Form::mapped_ram;
+    const std::vector<unsigned char> mapped = m.pack();
+    seed("manifest-mapped", 'm', std::string(mapped.begin(), mapped.end()));
+    m.form = guest::Form::stream;
     const std::vector<unsigned char> packed = m.pack();
-    std::ofstream(folder / "manifest", std::ios::binary) << 'm' << std::string(packed.begin(), packed.end());
+    seed("manifest", 'm', std::string(packed.begin(), packed.end()));
     return 0;
 }

@@ -72,11 +72,13 @@ resume_guest() {
     die "the guest does not go on: $(cat "$work/qemu.log"; tail -n 5 "$work/said")"
 }
 
-# stop_guest STREAM [CORE]: what its memory holds, as a migration stream and as an ELF core of the same moment; it is gone then.
+# stop_guest STREAM [CORE SNAPSHOT]: what its memory holds, as a migration stream; as an ELF core, and as a state in the disk's image, of the
+# same moment. It is gone then.
 stop_guest() {
     monitor stop
     if [ $# -gt 1 ]; then
         monitor "dump-guest-memory $2"
+        monitor "savevm $3"
     fi
     monitor "migrate \"exec:cat >'$1'\""
     monitor 'info migrate'

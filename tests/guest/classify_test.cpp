@@ -22,13 +22,13 @@ PageMap map_of(std::string page) {
     for (unsigned p = 1; p < 8; p++) s.zero("", p);
     s.zero("pc.bios", 0).end().devices();
     Candidates candidates;
-    const Stream stream(
-        File(folder.write("stream", s.bytes)),
-        [&](std::size_t block, std::uint64_t p, const unsigned char* data) { candidates.look_at(block, p, data); });
-    PageMap map = classify(stream, candidates);
+    const Image image =
+        read_image(Source(File(folder.write("stream", s.bytes))),
+                   [&](std::size_t block, std::uint64_t p, const unsigned char* data) { candidates.look_at(block, p, data); });
+    PageMap map = classify(image, candidates);
     for (std::size_t c = 0; c < classes; c++)
-        CHECK(count(stream, map)[c].pages == (Class(c) == Class::unknown ? 8 : Class(c) == Class::device ? 1 : 0));
-    CHECK(count(stream, map)[std::size_t(Class::unknown)].zero_pages == 7);
+        CHECK(count(image, map)[c].pages == (Class(c) == Class::unknown ? 8 : Class(c) == Class::device ? 1 : 0));
+    CHECK(count(image, map)[std::size_t(Class::unknown)].zero_pages == 7);
     CHECK(map.release == "");
     return map;
 }

@@ -65,6 +65,29 @@ TEST_CASE("manifest: what is packed is unpacked") {
     CHECK(m.kernel == "6.1");
 }
 
+TEST_CASE("manifest: what is no stream has its form, and the second version") {
+    Manifest m = sample();
+    CHECK(m.pack()[8] == 1);
+    m.form = guest::Form::mapped_ram;
+    m.blocks[1].pages_at = 7 << 20;
+    m.blocks[1].bitmap_at = 1234;
+    m.runs[0].page = 77;
+    const std::vector<unsigned char> bytes = m.pack();
+    CHECK(bytes[8] == 2);
+    const Manifest n = Manifest::unpack(bytes, "it");
+    CHECK(n.pack() == bytes);
+    CHECK(n.form == guest::Form::mapped_ram);
+    CHECK(n.blocks[1].pages_at == 7 << 20);
+    CHECK(n.blocks[1].bitmap_at == 1234);
+    CHECK(n.runs[0].page == 77);
+    CHECK(refused_after([](Manifest& c) { c.form = guest::Form::core; }) == "it: is in the form \"core\", which is not known");
+    CHECK(refused_after([](Manifest& c) {
+              c.form = guest::Form::mapped_ram;
+              c.blocks[0].pages_at = ~std::uint64_t{0};
+          }) == "it: block 'pc.ram' has 262144 bytes, which cannot be");
+    CHECK(refused_after([](Manifest& c) { c.runs[0].page = ~std::uint64_t{0}; }) != "read");
+}
+
 TEST_CASE("manifest: cut off, or with a bit flipped, it is refused") {
     const std::vector<unsigned char> bytes = sample().pack();
     for (std::size_t n = 0; n < bytes.size(); n++)
@@ -73,7 +96,7 @@ TEST_CASE("manifest: cut off, or with a bit flipped, it is refused") {
         for (int bit = 0; bit < 8; bit++) {
             std::vector<unsigned char> wrong = bytes;
             wrong[at] = static_cast<unsigned char>(wrong[at] ^ 1 << bit);
-            // The version is looked at first.
+            // The version is looked at first; with another one that there is, the checksum is wrong.
             CHECK(refused(wrong, at >= 8 && at < 12 ? Exit::failed : Exit::damaged) != "read");
         }
 }

@@ -2,6 +2,7 @@
 // Storing and restoring, with folders that are lost and copies that are damaged: what comes back is what was stored, or nothing.
 #include <functional>
 
+#include "guest/firecracker.hpp"
 #include "replica/stores.hpp"
 
 namespace dmchain::replica {
@@ -17,6 +18,26 @@ TEST_CASE("store: what was stored comes back, also from one folder of three") {
     CHECK(
         s.restore("two") ==
         fmt::format("{0}/a: has no snapshot 'two'; {0}/b: has no snapshot 'two'; {0}/c: has no snapshot 'two'", s.folder.path()));
+}
+
+TEST_CASE("store: what was stored comes back in its form") {
+    Stores s;
+    const std::string mapped = StreamMaker::small_mapped(StreamMaker::libvirt_header(6)).bytes;
+    s.store("mapped", mapped);
+    CHECK(s.restore("mapped") == mapped);
+    const std::string saved = StreamMaker::libvirt_header(0) + small;
+    s.store("saved", saved);
+    CHECK(same(saved, s.restore("saved")));
+    // With what QEMU 10 has between the sections of memory.
+    s.store("ten", StreamMaker::small(true).bytes);
+    CHECK(same(StreamMaker::small(true).bytes, s.restore("ten")));
+
+    std::string memory = StreamMaker::filled('a') + StreamMaker::filled('\0') + StreamMaker::filled('b');
+    const std::string file = s.folder.write("memory", memory), devices(5 << 19, 'd'), state = s.folder.write("state", devices);
+    s.store("microvm", guest::read_firecracker(file, {}, state));
+    std::string state_again;
+    CHECK(s.restore("microvm", s.all, &state_again) == memory);
+    CHECK(state_again == devices);
 }
 
 TEST_CASE("store: damaged copies are not used, and without any other the snapshot is refused") {

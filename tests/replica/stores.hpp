@@ -13,6 +13,7 @@
 #include "replica/replicate.hpp"
 #include "replica/restore.hpp"
 #include "support/folder.hpp"
+#include "support/image_content.hpp"
 #include "support/stream_maker.hpp"
 
 namespace dmchain::replica {
@@ -29,28 +30,30 @@ struct Stores {
         for (const char* name : {"a", "b", "c"}) fs::create_directory(folder / name);
     }
 
-    Stored store(const std::string& name, const std::string& bytes, const Policy& policy = {}) {
-        guest::Candidates none;
-        const guest::Stream stream(File(folder.write("stream-" + name, bytes)));
-        const guest::PageMap map = guest::classify(stream, none);
+    Stored store(const std::string& name, const std::string& bytes) {
+        return store(name, guest::read_image(guest::Source(File(folder.write("stream-" + name, bytes)))));
+    }
+    Stored store(const std::string& name, const guest::Image& image) {
+        const guest::Candidates none;
+        const Policy policy;
+        const guest::PageMap map = guest::classify(image, none);
         std::vector<Folder> folders = open_folders(all);
         for (Folder& f : folders) f.begin_writing();
-        const Plan plan = make_plan(stream, map, policy, std::nullopt);
+        const Plan plan = make_plan(image, map, policy, std::nullopt);
         std::uint64_t told = 0;
         const Stored s =
-            replica::store(stream, map, plan, policy, name, std::nullopt, folders, [&](std::uint64_t n) { told += n; });
+            replica::store(image, map, plan, policy, name, std::nullopt, folders, [&](std::uint64_t n) { told += n; });
         CHECK(told == plan.stored_bytes());
         return s;
     }
-    // The stream, or what was said.
-    std::string restore(const std::string& name, const std::string& from) const {
+    // The file, or what was said. @state: what comes into that file.
+    std::string restore(const std::string& name, const std::string& from, std::string* state = nullptr) const {
         try {
             const std::vector<Folder> folders = open_folders(from);
             const Source source = find_manifest(folders, name);
-            std::string out;
-            replica::restore(
-                source.manifest, folders, {},
-                [&](const void* data, std::size_t n) { out.append(static_cast<const char*>(data), n); }, [](std::uint64_t) {});
+            std::string out, none;
+            replica::restore(source.manifest, folders, {}, {test::put_into(out), test::put_into(state ? *state : none)},
+                             [](std::uint64_t) {});
             return out;
         } catch (const Error& e) {
             return e.what();
@@ -75,16 +78,14 @@ inline void flip(const std::string& path) {
 // Two streams have the same memory and devices.
 inline bool same(const std::string& a, const std::string& b) {
     test::Folder folder;
-    const guest::Stream s(File(folder.write("a", a))), t(File(folder.write("b", b)));
-    if (a.substr(0, s.head_bytes()) != b.substr(0, t.head_bytes()) || a.substr(s.tail_offset()) != b.substr(t.tail_offset()))
-        return false;
-    std::vector<unsigned char> x(guest::page_bytes), y(guest::page_bytes);
-    for (std::size_t i = 0; i < s.blocks().size(); i++)
-        for (std::uint64_t p = 0; p < s.blocks()[i].pages(); p++) {
-            const bool there = s.read_page(i, p, x.data());
-            if (t.read_page(i, p, y.data()) != there || x != y) return false;
-        }
-    return true;
+    const guest::Image s = guest::read_image(guest::Source(File(folder.write("a", a)))),
+                       t = guest::read_image(guest::Source(File(folder.write("b", b))));
+    if (s.others.size() != t.others.size()) return false;
+    for (std::size_t i = 0; i < s.others.size(); i++) {
+        const auto of = [&](const std::string& bytes, const guest::Range& r) { return bytes.substr(r.begin, r.end - r.begin); };
+        if (of(a, s.others[i]) != of(b, t.others[i])) return false;
+    }
+    return test::content(s) == test::content(t);
 }
 
 inline const std::string small = StreamMaker::small().bytes;

@@ -4,10 +4,13 @@
 
 #include <memory>
 
+#include "commands/class_plot.hpp"
 #include "commands/guest_memory.hpp"
 #include "commands/print_json.hpp"
 #include "commands/registry.hpp"
+#include "commands/write_file.hpp"
 #include "guest/classify.hpp"
+#include "io/gnuplot.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::commands {
@@ -15,7 +18,8 @@ namespace dmchain::commands {
 namespace {
 
 struct Options {
-    std::string file;
+    MemoryOptions memory;
+    std::string plot;
     bool json = false;
 };
 
@@ -24,9 +28,9 @@ struct Map {
     std::array<guest::ClassCount, guest::classes> counts;
 };
 
-void print(const guest::Stream& stream, const Map& m) {
-    fmt::print("{}: {}{}\n", escaped(stream.file().path()), human_size(stream.bytes()),
-               stream.machine().empty() ? "" : " of a machine " + escaped(stream.machine()));
+void print(const guest::Image& image, const Map& m) {
+    fmt::print("{}: {}{}, in the form {}\n", escaped(image.source.name()), human_size(image.bytes()),
+               image.machine.empty() ? "" : " of a machine " + escaped(image.machine), name_of(image.form));
     if (m.map.release.empty())
         fmt::print("The guest is not understood, so all of its memory counts as critical: {}.\n", escaped(m.map.reason));
     else
@@ -45,9 +49,9 @@ void print(const guest::Stream& stream, const Map& m) {
                human_size(sum.zero_pages * guest::page_bytes));
 }
 
-void print_json_of(const guest::Stream& stream, const Map& m) {
-    nlohmann::ordered_json j = {{"file", stream.file().path()}, {"bytes", stream.bytes()}};
-    if (!stream.machine().empty()) j["machine"] = stream.machine();
+void print_json_of(const guest::Image& image, const Map& m) {
+    nlohmann::ordered_json j = {{"file", image.source.name()}, {"form", name_of(image.form)}, {"bytes", image.bytes()}};
+    if (!image.machine.empty()) j["machine"] = image.machine;
     if (m.map.release.empty())
         j["reason"] = m.map.reason;
     else
@@ -63,18 +67,20 @@ void print_json_of(const guest::Stream& stream, const Map& m) {
                                 {"zero_bytes", c.zero_pages * guest::page_bytes}});
     }
     j["blocks"] = nlohmann::ordered_json::array();
-    for (const guest::RamBlock& b : stream.blocks()) j["blocks"].push_back({{"name", b.name}, {"bytes", b.bytes}});
+    for (const guest::RamBlock& b : image.blocks) j["blocks"].push_back({{"name", b.name}, {"bytes", b.bytes}});
     print_json(j);
 }
 
 void run(const Options& o) {
-    const GuestMemory memory(o.file);
+    if (!o.plot.empty()) require_plot(o.plot);
+    const GuestMemory memory(o.memory);
     Map m{memory.map(), {}};
-    m.counts = guest::count(memory.stream(), m.map);
+    m.counts = guest::count(memory.image(), m.map);
+    if (!o.plot.empty()) write_file(o.plot, plot_svg(class_plot(memory.image(), memory.map()), 1200, 600));
     if (o.json)
-        print_json_of(memory.stream(), m);
+        print_json_of(memory.image(), m);
     else
-        print(memory.stream(), m);
+        print(memory.image(), m);
 }
 
 }  // namespace
@@ -82,7 +88,13 @@ void run(const Options& o) {
 CLI::App* add_guest_map(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
     CLI::App* c = app.add_subcommand("guest-map", "Show what the memory of a stopped guest is used for");
-    c->add_option("FILE", o->file, "The guest's memory: a migration stream of QEMU, in a file")->required();
+    c->add_option("FILE", o->memory.file,
+                  "The guest's memory: a migration stream, a file of 'virsh save', a qcow2 image with a state of savevm, an ELF "
+                  "core; - for standard input")
+        ->required()
+        ->type_name("FILE[@SNAPSHOT]");
+    add_firecracker_options(*c, o->memory);
+    c->add_option("--plot", o->plot, "Draw what each part of memory is used for, as SVG (needs gnuplot)")->type_name("FILE");
     c->add_flag("--json", o->json, "Print JSON");
     c->callback([o] { run(*o); });
     return c;

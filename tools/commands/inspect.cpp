@@ -81,7 +81,8 @@ Json layer_json(const Layer& layer, const qcow2::Usage& usage, std::size_t numbe
         j["data_file"] = image->data_file() ? Json(image->data_file()->path()) : Json();
         Json snapshots = Json::array();
         for (const qcow2::Snapshot& s : image->snapshots())
-            snapshots.push_back({{"id", s.id}, {"name", s.name}, {"virtual_bytes", s.size}});
+            snapshots.push_back(
+                {{"id", s.id}, {"name", s.name}, {"virtual_bytes", s.size}, {"vm_state_bytes", s.vm_state_bytes}});
         j["snapshots"] = snapshots;
     }
     if (layer.format() == qcow2::Format::raw) j["offset"] = layer.raw_begin();
@@ -127,7 +128,8 @@ void print_layer(const Layer& layer, const qcow2::Usage& usage, std::size_t numb
     if (const std::string way = reading.way(layer); !way.empty()) fmt::print("      read {}\n", how_read(way));
     if (layer.image())
         for (const qcow2::Snapshot& s : layer.image()->snapshots())
-            fmt::print("      internal snapshot {} {}, disk {}\n", escaped(s.id), in_quotes(s.name), human_size(s.size));
+            fmt::print("      internal snapshot {} {}, disk {}{}\n", escaped(s.id), in_quotes(s.name), human_size(s.size),
+                       s.vm_state_bytes ? ", state of a machine " + human_size(s.vm_state_bytes) : "");
 }
 
 void print_content(const device::Content& c) {

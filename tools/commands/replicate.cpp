@@ -25,7 +25,7 @@ namespace dmchain::commands {
 namespace {
 
 struct Options {
-    std::string memory;
+    MemoryOptions memory;
     std::string disk;
     std::string store;
     std::string policy;
@@ -60,16 +60,16 @@ std::vector<replica::Backed> find_backed(const GuestMemory& memory, const replic
     std::vector<replica::Backed> pages;
     for (std::uint32_t b = 0; b < memory.map().blocks.size(); b++) {
         const auto& classes = memory.map().blocks[b];
-        const auto& where = memory.stream().blocks()[b].where;
+        const auto& where = memory.image().blocks[b].where;
         for (std::uint64_t p = 0; p < classes.size(); p++) {
-            const bool content = where[p] != guest::RamBlock::absent && where[p] != guest::RamBlock::zero;
+            const bool content = guest::RamBlock::has_content(where[p]);
             const bool clean = classes[p] == guest::Class::file_clean || classes[p] == guest::Class::file_mapped;
             if (content && clean && policy.copies[static_cast<std::size_t>(classes[p])]) pages.push_back({b, p, 0});
         }
     }
     if (pages.empty()) return pages;
     Progress progress("reading the disk", chain::data_bytes(snapshot.chain, {std::nullopt, snapshot.point}));
-    return replica::find_on_disk(memory.stream(), std::move(pages), snapshot.chain, snapshot.point,
+    return replica::find_on_disk(memory.image(), std::move(pages), snapshot.chain, snapshot.point,
                                  [&](std::uint64_t n) { progress.add(n); });
 }
 
@@ -158,16 +158,22 @@ void run(Options& o) {
     std::optional<Snapshot> disk;
     if (!o.disk.empty()) disk = open_disk(o);
     const GuestMemory memory(o.memory);
+    if (memory.image().form == guest::Form::core)
+        throw failed(
+            "{}: is an ELF core, which lacks what the devices hold, so that no machine can go on from it: take a migration "
+            "stream or "
+            "'virsh save'",
+            escaped(memory.image().source.name()));
     std::optional<std::vector<replica::Backed>> backed;
     if (disk) backed = find_backed(memory, policy, *disk);
-    const replica::Plan plan = replica::make_plan(memory.stream(), memory.map(), policy, std::move(backed));
+    const replica::Plan plan = replica::make_plan(memory.image(), memory.map(), policy, std::move(backed));
 
     std::optional<replica::Stored> stored;
     if (!o.dry_run) {
         for (auto& f : folders) f.begin_writing();
         Progress progress("storing", plan.stored_bytes(), Progress::Counts::bytes);
         stored =
-            replica::store(memory.stream(), memory.map(), plan, policy, o.name, disk ? std::optional(disk->disk) : std::nullopt,
+            replica::store(memory.image(), memory.map(), plan, policy, o.name, disk ? std::optional(disk->disk) : std::nullopt,
                            folders, [&](std::uint64_t n) { progress.add(n); });
     }
     if (o.json)
@@ -181,14 +187,21 @@ void run(Options& o) {
 CLI::App* add_replicate(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
     CLI::App* c = app.add_subcommand("replicate", "Store the memory of a stopped guest in folders on several disks");
-    c->add_option("--memory", o->memory, "The guest's memory: a migration stream of QEMU, in a file")
+    c->add_option("--memory", o->memory.file,
+                  "The guest's memory: a migration stream, a file of 'virsh save', a qcow2 image with a state of savevm; - for "
+                  "standard input")
         ->required()
-        ->type_name("FILE");
+        ->type_name("FILE[@SNAPSHOT]");
     c->add_option("--to", o->store, "Folders, on as many disks, that get the copies")->required()->type_name("dir:DIR[,DIR...]");
     c->add_option(
          "--disk", o->disk,
          "The guest's disk when its memory was taken: a device or the image on top of a chain. What is on it is not stored")
         ->type_name("NAME[@SNAPSHOT]");
+    add_firecracker_options(*c, o->memory);
+    CLI::Option* const state =
+        c->add_option("--state", o->memory.state, "The file with the state of the microVM's devices, which is stored, too");
+    state->type_name("FILE")->needs("--firecracker");
+    c->get_option("--firecracker")->needs(state);
     c->add_option("--name", o->name, "Of the snapshot (default: the time)");
     c->add_option("--policy", o->policy, "How many copies of what: see dmchain-replicate(8)")->type_name("FILE");
     add_allow_options(*c, o->chain.allow, o->chain.assume_raw, "the disk's");

@@ -186,14 +186,14 @@ const char* name_of(Class c) {
 
 bool is_critical(Class c) { return !is_unused(c) && c != Class::file_clean && c != Class::file_mapped; }
 
-PageMap classify(const Stream& stream, const Candidates& candidates) {
+PageMap classify(const Image& image, const Candidates& candidates) {
     PageMap map;
-    for (const RamBlock& b : stream.blocks()) map.blocks.emplace_back(b.pages(), Class::device);
-    const std::size_t main = Memory::main_block(stream);
+    for (const RamBlock& b : image.blocks) map.blocks.emplace_back(b.pages(), Class::device);
+    const std::size_t main = Memory::main_block(image);
     std::vector<Class>& pages = map.blocks[main];
     std::fill(pages.begin(), pages.end(), Class::unknown);
     try {
-        const auto kernel = Kernel::find(stream, candidates);
+        const auto kernel = Kernel::find(image, candidates);
         Classifier(*kernel).run(pages);
         map.release = kernel->release();
     } catch (const NotUnderstood& e) {
@@ -203,14 +203,14 @@ PageMap classify(const Stream& stream, const Candidates& candidates) {
     return map;
 }
 
-std::array<ClassCount, classes> count(const Stream& stream, const PageMap& map) {
+std::array<ClassCount, classes> count(const Image& image, const PageMap& map) {
     std::array<ClassCount, classes> out{};
     for (std::size_t b = 0; b < map.blocks.size(); b++) {
-        const auto& where = stream.blocks()[b].where;
+        const auto& where = image.blocks[b].where;
         for (std::size_t p = 0; p < where.size(); p++) {
             ClassCount& c = out[static_cast<std::size_t>(map.blocks[b][p])];
             c.pages++;
-            if (where[p] == RamBlock::absent || where[p] == RamBlock::zero) c.zero_pages++;
+            if (!RamBlock::has_content(where[p])) c.zero_pages++;
         }
     }
     return out;

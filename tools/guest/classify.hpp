@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "guest/kernel.hpp"
-#include "guest/stream.hpp"
+#include "guest/image.hpp"
 
 namespace dmchain::guest {
 
@@ -38,19 +38,19 @@ bool is_critical(Class c);
 inline bool is_unused(Class c) { return c == Class::free || c == Class::offline; }
 
 struct PageMap {
-    // Of each block of the stream, a class for each page.
+    // Of each block of the image, a class for each page.
     std::vector<std::vector<Class>> blocks;
     std::string release;  // of the kernel; "": the guest was not understood, and all of its pages are unknown
     std::string reason;   // then, why
 };
 
 // Never throws NotUnderstood.
-PageMap classify(const Stream& stream, const Candidates& candidates);
+PageMap classify(const Image& image, const Candidates& candidates);
 
 struct ClassCount {
     std::uint64_t pages = 0;
     std::uint64_t zero_pages = 0;  // of these, those that are all zero
 };
-std::array<ClassCount, classes> count(const Stream& stream, const PageMap& map);
+std::array<ClassCount, classes> count(const Image& image, const PageMap& map);
 
 }  // namespace dmchain::guest

@@ -11,7 +11,8 @@
 
 namespace dmchain::guest {
 
-// Fills in the addresses of the names in @wanted. Throws NotUnderstood if one is not there.
+// Fills in the addresses of the names in @wanted; of those that are not there it stays 0. Throws NotUnderstood if the table is
+// not sound.
 void find_symbols(const VmcoreInfo& info, const Paging& paging, std::map<std::string, std::uint64_t>& wanted);
 
 }  // namespace dmchain::guest

@@ -33,16 +33,16 @@ std::uint64_t root_of(const VmcoreInfo& info) {
 unsigned levels_of(const VmcoreInfo& info) { return info.number("pgtable_l5_enabled") ? 5 : 4; }
 
 // The whole note that begins at a page; nullopt: there is none.
-std::optional<VmcoreInfo> read_info(const Stream& stream, const Candidates::Place& place) {
+std::optional<VmcoreInfo> read_info(const Image& image, const Candidates::Place& place) {
     std::vector<unsigned char> page(page_bytes);
-    stream.read_page(place.block, place.page, page.data());
+    image.read_page(place.block, place.page, page.data());
     if (!VmcoreInfo::begins(page.data())) return std::nullopt;
     const std::uint32_t bytes = VmcoreInfo::text_bytes(page.data());
     if (bytes > VmcoreInfo::most_bytes) return std::nullopt;
     std::string text;
-    for (std::uint64_t p = place.page; p < stream.blocks()[place.block].pages(); p++) {
+    for (std::uint64_t p = place.page; p < image.blocks[place.block].pages(); p++) {
         const std::size_t from = text.empty() ? VmcoreInfo::text_at : 0;
-        stream.read_page(place.block, p, page.data());
+        image.read_page(place.block, p, page.data());
         text.append(page.begin() + static_cast<std::ptrdiff_t>(from), page.end());
         if (text.size() >= bytes) return VmcoreInfo(std::string_view(text).substr(0, bytes));
     }
@@ -60,16 +60,16 @@ void Candidates::look_at(std::size_t block, std::uint64_t page, const unsigned c
     if (VmcoreInfo::begins(data) && places_.size() < most_candidates) places_.push_back({block, page});
 }
 
-std::unique_ptr<Kernel> Kernel::find(const Stream& stream, const Candidates& candidates) {
-    const std::size_t block = Memory::main_block(stream);
+std::unique_ptr<Kernel> Kernel::find(const Image& image, const Candidates& candidates) {
+    const std::size_t block = Memory::main_block(image);
     std::string reason = "no Linux kernel was found in it (VMCOREINFO)";
     // The most telling reason is the one of the most likely split.
     for (const auto& place : candidates.places()) {
         if (place.block != block) continue;
         bool first = true;
-        for (const std::uint64_t low : Memory::low_candidates(stream, block)) {
+        for (const std::uint64_t low : Memory::low_candidates(image, block)) {
             try {
-                if (const auto info = read_info(stream, place)) return std::make_unique<Kernel>(stream, *info, place, low);
+                if (const auto info = read_info(image, place)) return std::make_unique<Kernel>(image, *info, place, low);
             } catch (const NotUnderstood& e) {
                 if (first) reason = e.what();
             }
@@ -79,13 +79,16 @@ std::unique_ptr<Kernel> Kernel::find(const Stream& stream, const Candidates& can
     throw NotUnderstood(reason);
 }
 
-Kernel::Kernel(const Stream& stream, const VmcoreInfo& info, const Candidates::Place& place, std::uint64_t low)
-    : release_(info.release()), memory_(stream, place.block, low), paging_{memory_, root_of(info), levels_of(info)} {
+Kernel::Kernel(const Image& image, const VmcoreInfo& info, const Candidates::Place& place, std::uint64_t low)
+    : release_(info.release()), memory_(image, place.block, low), paging_{memory_, root_of(info), levels_of(info)} {
     if (info.find_number("sme_mask").value_or(0) != 0) throw NotUnderstood("its memory is encrypted");
-    check_alive(stream, root_of(info));
     std::map<std::string, std::uint64_t> symbols = {
         {"__start_BTF", 0}, {"__stop_BTF", 0}, {"init_task", 0}, {"vmcoreinfo_note", 0}};
+    if (image.processors) check_alive(image, root_of(info));
     find_symbols(info, paging_, symbols);
+    for (const auto& [symbol, address] : symbols)
+        if (!address) throw NotUnderstood(fmt::format("its table of symbols has no {}", symbol));
+    if (!image.processors) check_alone(info);
     if (paging_.physical(paging_.read_u64(symbols["vmcoreinfo_note"])) != memory_.frame(place.page) * page_bytes)
         throw NotUnderstood("its VMCOREINFO is a copy, or of a kernel that ran before");
     const std::uint64_t start = symbols["__start_BTF"], stop = symbols["__stop_BTF"];
@@ -104,27 +107,39 @@ Kernel::Kernel(const Stream& stream, const VmcoreInfo& info, const Candidates::P
 
 // A kernel that ran before a reset may still be there as a whole. Of the one that runs, a processor has page tables in use: their
 // address is somewhere in the state of the devices. All of them share the kernel's half, which has its image at the end.
-void Kernel::check_alive(const Stream& stream, std::uint64_t root) const {
+void Kernel::check_alive(const Image& image, std::uint64_t root) const {
     constexpr std::uint64_t last_entry = page_bytes - sizeof(std::uint64_t);
-    std::uint64_t image;
-    memory_.read(&image, sizeof image, root + last_entry);
-    const std::uint64_t from = stream.tail_offset(), bytes = std::min(stream.file().size() - from, most_tail);
-    std::vector<unsigned char> tail(bytes);
-    stream.file().read(tail.data(), tail.size(), from);
+    std::uint64_t of_image;
+    memory_.read(&of_image, sizeof of_image, root + last_entry);
+    const Range& at = *image.processors;
+    std::vector<unsigned char> tail(std::min(at.end - at.begin, most_tail));
+    image.source.read(tail.data(), tail.size(), at.begin);
     std::unordered_set<std::uint64_t> seen;
     for (std::size_t i = 0; i + 8 <= tail.size(); i++) {
         std::uint64_t n;
         std::memcpy(&n, &tail[i], sizeof n);
+        n = image.form == Form::core ? le64toh(n) : be64toh(n);
         // The second one, where a process has tables of its own that lack the kernel (page table isolation).
         for (const std::uint64_t pages : {std::uint64_t{1}, std::uint64_t{2}}) {
-            const std::uint64_t table = be64toh(n) / page_bytes / pages * pages;
+            const std::uint64_t table = n / page_bytes / pages * pages;
             if (!memory_.page_of(table) || !seen.insert(table).second) continue;
             std::uint64_t entry;
             memory_.read(&entry, sizeof entry, table * page_bytes + last_entry);
-            if ((entry & address_bits) == (image & address_bits)) return;
+            if ((entry & address_bits) == (of_image & address_bits)) return;
         }
     }
     throw NotUnderstood("no processor runs the Linux kernel that was found in it");
+}
+
+// Without the state of the processors, which is so with Firecracker: there no memory outlives a reset, so that another kernel can
+// only run if this one has started it, for which it is loaded first.
+void Kernel::check_alone(const VmcoreInfo& info) const {
+    std::map<std::string, std::uint64_t> loaded = {{"kexec_image", 0}, {"kexec_crash_image", 0}};
+    find_symbols(info, paging_, loaded);
+    for (const auto& [symbol, address] : loaded)
+        if (address && paging_.read_u64(address))
+            throw NotUnderstood(
+                fmt::format("it may have started another kernel ({} is set), and the processors' state is not there", symbol));
 }
 
 void Kernel::read_layout(const VmcoreInfo& info, const Types& types) {

@@ -11,7 +11,7 @@
 
 #include "guest/memory.hpp"
 #include "guest/paging.hpp"
-#include "guest/stream.hpp"
+#include "guest/image.hpp"
 #include "guest/types.hpp"
 #include "guest/vmcoreinfo.hpp"
 
@@ -33,7 +33,7 @@ struct Layout {
     std::uint64_t device, type, type_name;  // super_block, file_system_type
 };
 
-// Places where a VMCOREINFO begins, collected while the stream is read.
+// Places where a VMCOREINFO begins, collected while the image is read.
 class Candidates {
 public:
     void look_at(std::size_t block, std::uint64_t page, const unsigned char* data);
@@ -50,10 +50,10 @@ private:
 class Kernel {
 public:
     // Throws NotUnderstood, with the reason, if there is none that this understands.
-    static std::unique_ptr<Kernel> find(const Stream& stream, const Candidates& candidates);
+    static std::unique_ptr<Kernel> find(const Image& image, const Candidates& candidates);
 
     // @place: of @info. @low: see Memory.
-    Kernel(const Stream& stream, const VmcoreInfo& info, const Candidates::Place& place, std::uint64_t low);
+    Kernel(const Image& image, const VmcoreInfo& info, const Candidates::Place& place, std::uint64_t low);
     Kernel(const Kernel&) = delete;
     Kernel& operator=(const Kernel&) = delete;
 
@@ -68,7 +68,8 @@ public:
     std::uint64_t struct_page(std::uint64_t frame) const;
 
 private:
-    void check_alive(const Stream& stream, std::uint64_t root) const;
+    void check_alive(const Image& image, std::uint64_t root) const;
+    void check_alone(const VmcoreInfo& info) const;
     void read_layout(const VmcoreInfo& info, const Types& types);
     void find_table_type(const Types& types, std::uint64_t init_task);
 

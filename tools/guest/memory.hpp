@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Guest-physical memory, as the guest's kernel addresses it, over the blocks of a stream.
+// Guest-physical memory, as the guest's kernel addresses it, over the blocks of an image.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "guest/stream.hpp"
+#include "guest/image.hpp"
 
 namespace dmchain::guest {
 
@@ -21,12 +21,12 @@ public:
 class Memory {
 public:
     // @low: bytes of memory below 4 GiB; the rest of it is above.
-    Memory(const Stream& stream, std::size_t block, std::uint64_t low) : stream_(stream), block_(block), low_(low) {}
+    Memory(const Image& image, std::size_t block, std::uint64_t low) : image_(image), block_(block), low_(low) {}
 
     // The block that is the memory that the guest's kernel manages: the largest one.
-    static std::size_t main_block(const Stream& stream);
+    static std::size_t main_block(const Image& image);
     // What the low part may be, the most likely first. Source: QEMU's hw/i386/pc_piix.c, pc_q35.c, microvm.c.
-    static std::vector<std::uint64_t> low_candidates(const Stream& stream, std::size_t block);
+    static std::vector<std::uint64_t> low_candidates(const Image& image, std::size_t block);
 
     std::size_t block() const { return block_; }
     std::uint64_t end() const;  // physical, of all
@@ -39,9 +39,9 @@ public:
 
 private:
     static constexpr std::uint64_t high = std::uint64_t{1} << 32;
-    std::uint64_t pages() const { return stream_.blocks()[block_].pages(); }
+    std::uint64_t pages() const { return image_.blocks[block_].pages(); }
 
-    const Stream& stream_;
+    const Image& image_;
     std::size_t block_;
     std::uint64_t low_;
 };

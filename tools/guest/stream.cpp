@@ -6,6 +6,8 @@
 #include <cstring>
 #include <optional>
 
+#include "guest/cursor.hpp"
+#include "guest/mapped_ram.hpp"
 #include "io/error.hpp"
 #include "io/text.hpp"
 
@@ -23,10 +25,15 @@ enum Part : unsigned char {
     part_part = 2,
     part_last = 3,
     part_full = 4,
+    part_subsection = 5,
     part_description = 6,
     part_configuration = 7,
+    part_command = 8,
     part_footer = 0x7e,
 };
+
+// The one command that a file may have: since QEMU 10 it comes before the last section of memory.
+constexpr std::uint64_t command_switchover_start = 11;
 
 constexpr std::uint32_t ram_version = 4;
 constexpr std::uint64_t longest_description = 16u << 20;
@@ -48,61 +55,10 @@ void put_be(unsigned char* to, std::uint64_t n, unsigned bytes) {
     for (unsigned i = 0; i < bytes; i++) to[i] = static_cast<unsigned char>(n >> (8 * (bytes - 1 - i)));
 }
 
-// Reads a file from its start, once.
-class Cursor {
+class Parser {
 public:
-    explicit Cursor(const File& file) : file_(file), buffer_(1u << 20) {}
-
-    std::uint64_t at() const { return begin_ + next_; }
-    bool ended() const { return at() >= file_.size(); }
-
-    // The next @bytes, at most 64 KiB, until the next call.
-    const unsigned char* take(std::size_t bytes) {
-        if (end_ - next_ < bytes) fill(bytes);
-        const unsigned char* const p = &buffer_[next_];
-        next_ += bytes;
-        return p;
-    }
-    std::uint64_t number(unsigned bytes) {
-        const unsigned char* const p = take(bytes);
-        std::uint64_t n = 0;
-        for (unsigned i = 0; i < bytes; i++) n = n << 8 | p[i];
-        return n;
-    }
-    std::uint8_t byte() { return *take(1); }
-    std::string text(std::size_t bytes) {
-        const unsigned char* const p = take(bytes);
-        return {p, p + bytes};
-    }
-
-private:
-    void fill(std::size_t bytes) {
-        std::memmove(buffer_.data(), &buffer_[next_], end_ - next_);
-        begin_ += next_;
-        end_ -= next_;
-        next_ = 0;
-        const std::uint64_t from = begin_ + end_;
-        const std::uint64_t there = file_.size() > from ? file_.size() - from : 0;
-        const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(buffer_.size() - end_, there));
-        if (end_ + n < bytes)
-            throw damaged("{}: was cut off: ends at byte {}, expected {} more at byte {}", escaped(file_.path()), from + n, bytes,
-                          begin_);
-        file_.read(&buffer_[end_], n, from);
-        end_ += n;
-    }
-
-    const File& file_;
-    std::vector<unsigned char> buffer_;
-    std::uint64_t begin_ = 0;  // of the buffer, in the file
-    std::size_t next_ = 0, end_ = 0;
-};
-
-}  // namespace
-
-class Stream::Parser {
-public:
-    Parser(Stream& stream, const Seen& seen, const std::function<void(std::uint64_t)>& progress)
-        : s_(stream), in_(stream.file_), name_(escaped(stream.file_.path())), seen_(seen), progress_(progress) {}
+    Parser(Image& image, std::uint64_t begin, const Seen& seen, const Done& progress)
+        : s_(image), in_(image.source, begin), name_(escaped(image.source.name())), seen_(seen), progress_(progress) {}
 
     void run() {
         header();
@@ -113,8 +69,14 @@ public:
             switch (part) {
             case part_configuration:
                 if (started_) odd(at, "a configuration after the memory's start");
-                s_.machine_ = in_.text(length(255, "the name of the machine", 4));
+                s_.machine = in_.text(length(255, "the name of the machine", 4));
+                configured_ = true;
                 continue;
+            case part_subsection:
+                if (started_ || !configured_) odd(at, "an addition to the configuration elsewhere");
+                subsection(at);
+                continue;
+            case part_command: command(at); continue;
             case part_start: start(at); break;
             case part_part:
             case part_last:
@@ -129,15 +91,26 @@ public:
             default: odd(at, fmt::format("a part of kind {:#x}", part));
             }
             footer();
-            if (part == part_start) s_.head_bytes_ = in_.at();
+            // What comes between blocks of mapped-ram was noted there.
+            if (part == part_start && s_.form == Form::stream) other(in_.at());
         }
-        s_.tail_offset_ = in_.at();
+        if (s_.form == Form::stream) rest_ = in_.at();
+        s_.before_pages = s_.others.size();
+        s_.processors = Range{in_.at(), s_.source.size()};
         tail();
+        other(s_.source.size());
+        if (s_.form == Form::mapped_ram) see_pages(s_, false, seen_, progress_);
     }
 
 private:
     [[noreturn]] void odd(std::uint64_t at, const std::string& what) const {
         throw damaged("{}: at byte {} there is {}, expected a part of a migration stream", name_, at, what);
+    }
+
+    // What was not a page yet, up to @end, is to be kept.
+    void other(std::uint64_t end) {
+        s_.others.push_back({rest_, end});
+        rest_ = end;
     }
 
     std::size_t length(std::size_t most, const char* of, unsigned bytes) {
@@ -147,14 +120,44 @@ private:
     }
 
     void header() {
-        if (s_.file_.size() < 8 || in_.number(4) != magic)
-            throw failed("{}: is no migration stream of QEMU: does not begin with \"QEVM\"", name_);
+        in_.number(4);  // the caller has looked at it
         const std::uint64_t v = in_.number(4);
         if (v != version) throw failed("{}: has version {} of the migration stream, expected {}", name_, v, version);
     }
 
+    // What QEMU adds to the configuration: only as much as a capability, or an option, makes it.
+    void subsection(std::uint64_t at) {
+        const std::string name = in_.text(in_.byte());
+        in_.number(4);  // its version
+        if (name == "configuration/capabilities") {
+            for (std::uint64_t n = length(255, "the list of capabilities", 4); n; n--) {
+                const std::string capability = in_.text(in_.byte());
+                if (capability != "mapped-ram")
+                    throw failed("{}: at byte {} is said that the capability {} is on, which is not known: migrate without it",
+                                 name_, at, in_quotes(capability));
+                s_.form = Form::mapped_ram;
+            }
+        } else if (name == "configuration/uuid") {
+            in_.take(16);
+        } else {
+            throw failed("{}: at byte {} is the addition {} to the configuration, which is not known", name_, at,
+                         in_quotes(name));
+        }
+    }
+
+    // Kept, in its place before the last section.
+    void command(std::uint64_t at) {
+        const std::uint64_t number = in_.number(2), bytes = in_.number(2);
+        if (!started_ || number != command_switchover_start || bytes)
+            throw failed(
+                "{}: at byte {} is the command {} with {} bytes, expected only {} with none: migrate without capabilities "
+                "(postcopy, colo)",
+                name_, at, number, bytes, command_switchover_start);
+        if (s_.form == Form::stream) s_.others.push_back({at, in_.at()});
+    }
+
     void start(std::uint64_t at) {
-        s_.ram_section_ = static_cast<std::uint32_t>(in_.number(4));
+        s_.ram_section = static_cast<std::uint32_t>(in_.number(4));
         const std::string name = in_.text(in_.byte());
         const std::uint64_t instance = in_.number(4), v = in_.number(4);
         if (name != "ram" || instance != 0 || started_)
@@ -173,12 +176,14 @@ private:
         const std::uint64_t at = in_.at(), first = in_.number(8);
         if ((first & flag_bits) != flag_sizes) unknown_flags(at, first);
         std::uint64_t total = first & ~flag_bits;
-        // Each page has a record: so much memory cannot be in a shorter file. It also bounds what is allocated.
-        if (total / page_bytes > s_.file_.size() / least_record)
+        // Each page has a record, or a place: so much memory cannot be in a shorter file. It also bounds what is allocated.
+        const std::uint64_t size = s_.source.size();
+        const std::uint64_t most = std::min(most_memory, s_.form == Form::mapped_ram ? size : size / least_record * page_bytes);
+        if (total > most)
             throw damaged(
                 "{}: at byte {} is the size of the memory, {} bytes, expected at most {} in a file of {}: it was cut off, or "
                 "its pages are elsewhere",
-                name_, at, total, s_.file_.size() / least_record * page_bytes, s_.file_.size());
+                name_, at, total, most, size);
         if (total == 0) throw damaged("{}: at byte {} is the size of the memory, 0 bytes, expected more", name_, at);
         while (total) {
             const std::uint64_t block_at = in_.at();
@@ -190,14 +195,20 @@ private:
                     "{}: at byte {} is the block of memory {} of {} bytes, expected a new name and whole pages, at most {} bytes",
                     name_, block_at, in_quotes(b.name), b.bytes, total);
             total -= b.bytes;
-            b.where.resize(b.pages());
-            s_.blocks_.push_back(std::move(b));
+            if (s_.form == Form::mapped_ram) {
+                read_mapped_block(s_.source, in_, b);
+                other(b.bitmap_at);
+                rest_ = in_.at();
+            } else {
+                b.where.resize(b.pages(), RamBlock::absent);
+            }
+            s_.blocks.push_back(std::move(b));
         }
     }
 
     std::optional<std::size_t> find(const std::string& name) const {
-        for (std::size_t i = 0; i < s_.blocks_.size(); i++)
-            if (s_.blocks_[i].name == name) return i;
+        for (std::size_t i = 0; i < s_.blocks.size(); i++)
+            if (s_.blocks[i].name == name) return i;
         return std::nullopt;
     }
 
@@ -210,13 +221,13 @@ private:
 
     void section(std::uint64_t at) {
         const std::uint64_t id = in_.number(4);
-        if (!started_ || id != s_.ram_section_) odd(at, fmt::format("section {}, which did not begin", id));
+        if (!started_ || id != s_.ram_section) odd(at, fmt::format("section {}, which did not begin", id));
         for (;;) {
             const std::uint64_t record_at = in_.at(), word = in_.number(8);
             const std::uint64_t flags = word & flag_bits, offset = word & ~flag_bits;
             if (flags == flag_end && offset == 0) return;
             const std::uint64_t kind = flags & ~std::uint64_t{flag_same_block};
-            if (kind != flag_zero && kind != flag_page) unknown_flags(record_at, word);
+            if (s_.form == Form::mapped_ram || (kind != flag_zero && kind != flag_page)) unknown_flags(record_at, word);
             if (!(flags & flag_same_block)) {
                 const std::string name = in_.text(in_.byte());
                 block_ = find(name);
@@ -232,7 +243,7 @@ private:
     }
 
     void page(std::uint64_t record_at, std::uint64_t offset, std::uint64_t kind) {
-        RamBlock& b = s_.blocks_[*block_];
+        RamBlock& b = s_.blocks[*block_];
         if (offset >= b.bytes)
             throw damaged("{}: at byte {} is the page at {:#x} of {}, expected less than {:#x}", name_, record_at, offset,
                           in_quotes(b.name), b.bytes);
@@ -253,8 +264,8 @@ private:
         const std::uint64_t at = in_.at();
         const std::uint8_t mark = in_.byte();
         const std::uint64_t id = in_.number(4);
-        if (mark != part_footer || id != s_.ram_section_)
-            throw damaged("{}: at byte {} is {:#x} {}, expected the end of section {}", name_, at, mark, id, s_.ram_section_);
+        if (mark != part_footer || id != s_.ram_section)
+            throw damaged("{}: at byte {} is {:#x} {}, expected the end of section {}", name_, at, mark, id, s_.ram_section);
     }
 
     // The devices have no lengths: only how they begin, and what comes after them, can be looked at.
@@ -275,9 +286,9 @@ private:
     // The stream ends with part_end and a text in JSON that describes the devices' data.
     void description(std::uint64_t from) const {
         constexpr std::size_t head = 1 + 1 + 4;
-        const std::uint64_t size = s_.file_.size(), begin = std::max(from, size - std::min(size, longest_description));
+        const std::uint64_t size = s_.source.size(), begin = std::max(from, size - std::min(size, longest_description));
         std::vector<unsigned char> end(size - begin);
-        s_.file_.read(end.data(), end.size(), begin);
+        s_.source.read(end.data(), end.size(), begin);
         for (std::size_t i = 0; i + head < end.size(); i++) {
             const unsigned char* const p = &end[i];
             const std::uint64_t rest = end.size() - i - head;
@@ -287,43 +298,46 @@ private:
         throw damaged("{}: was cut off: ends at byte {} without the description of its devices", name_, size);
     }
 
-    Stream& s_;
+    Image& s_;
     Cursor in_;
     const std::string name_;
     const Seen& seen_;
-    const std::function<void(std::uint64_t)>& progress_;
-    bool started_ = false;
+    const Done& progress_;
+    bool configured_ = false, started_ = false;
     std::optional<std::size_t> block_;
     std::uint64_t told_ = 0;
+    std::uint64_t rest_ = 0;  // byte of the source up to which all is pages, or noted
 };
 
-Stream::Stream(File file, const Seen& seen, const std::function<void(std::uint64_t)>& progress) : file_(std::move(file)) {
-    Parser(*this, seen, progress).run();
+}  // namespace
+
+bool is_stream(const Source& source, std::uint64_t begin) {
+    unsigned char head[4], expected[4];
+    if (source.size() < begin || source.size() - begin < sizeof head) return false;
+    source.read(head, sizeof head, begin);
+    put_be(expected, magic, sizeof expected);
+    return std::memcmp(head, expected, sizeof head) == 0;
 }
 
-std::uint64_t Stream::bytes() const {
-    std::uint64_t sum = 0;
-    for (const RamBlock& b : blocks_) sum += b.bytes;
-    return sum;
+void read_stream(Image& image, std::uint64_t begin, const Seen& seen, const Done& progress) {
+    Parser(image, begin, seen, progress).run();
 }
 
-bool Stream::read_page(std::size_t block, std::uint64_t page, void* to) const {
-    const std::uint64_t where = blocks_[block].where[page];
-    if (where == RamBlock::absent || where == RamBlock::zero) {
-        std::memset(to, 0, page_bytes);
-        return false;
-    }
-    file_.read(to, page_bytes, where);
-    return true;
+void StreamWriter::put(const void* data, std::size_t bytes) {
+    put_(data, bytes, at_);
+    at_ += bytes;
 }
 
-void PageWriter::begin(std::uint32_t section) {
+// Where they come is where they were, but for what the pages took.
+void StreamWriter::other(const void* data, std::size_t bytes, std::uint64_t) { put(data, bytes); }
+
+void StreamWriter::begin_pages() {
     unsigned char head[5] = {part_last};
-    put_be(head + 1, section, 4);
-    put_(head, sizeof head);
+    put_be(head + 1, section_, 4);
+    put(head, sizeof head);
 }
 
-void PageWriter::page(const std::string& block, std::uint64_t page, const unsigned char* data) {
+void StreamWriter::page(std::size_t block, std::uint64_t page, const unsigned char* data) {
     unsigned char record[8 + 1 + 255];
     const bool same = block == block_;
     std::uint64_t flags = data ? flag_page : flag_zero;
@@ -331,25 +345,26 @@ void PageWriter::page(const std::string& block, std::uint64_t page, const unsign
     put_be(record, page * page_bytes | flags, 8);
     std::size_t n = 8;
     if (!same) {
-        record[n++] = static_cast<unsigned char>(block.size());
-        std::memcpy(record + n, block.data(), block.size());
-        n += block.size();
+        const std::string& name = blocks_[block];
+        record[n++] = static_cast<unsigned char>(name.size());
+        std::memcpy(record + n, name.data(), name.size());
+        n += name.size();
         block_ = block;
     }
-    put_(record, n);
+    put(record, n);
     const unsigned char fill = 0;
     if (data)
-        put_(data, page_bytes);
+        put(data, page_bytes);
     else
-        put_(&fill, 1);
+        put(&fill, 1);
 }
 
-void PageWriter::end(std::uint32_t section) {
+void StreamWriter::end_pages() {
     unsigned char tail[8 + 5];
     put_be(tail, flag_end, 8);
     tail[8] = part_footer;
-    put_be(tail + 9, section, 4);
-    put_(tail, sizeof tail);
+    put_be(tail + 9, section_, 4);
+    put(tail, sizeof tail);
 }
 
 }  // namespace dmchain::guest

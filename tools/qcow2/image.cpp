@@ -47,6 +47,7 @@ Image::Image(File file, Header header, std::optional<File> data_file, const std:
         size_ = s.size;
         l1_offset_ = s.l1_offset;
         l1_entries_ = s.l1_entries;
+        vm_state_bytes_ = s.vm_state_bytes;
         l1_used_.clear();  // is of the header's
     }
 }

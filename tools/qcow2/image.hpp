@@ -68,6 +68,11 @@ public:
     // faulty entry is then left out.
     void map(std::uint64_t begin, std::uint64_t end, Scratch& scratch, Sink sink) const;
 
+    // The state of a running machine that the internal snapshot has: its length, 0 if it has none, and where it lies, in extents
+    // whose `guest` counts from its start. It is stored past the end of the disk (qcow2.txt, "Snapshots").
+    std::uint64_t vm_state_bytes() const { return vm_state_bytes_; }
+    void map_vm_state(Scratch& scratch, Sink sink) const;
+
 private:
     class Walk;
 
@@ -92,6 +97,7 @@ private:
     std::uint64_t size_;
     std::uint64_t l1_offset_;
     std::uint32_t l1_entries_;
+    std::uint64_t vm_state_bytes_ = 0;
     std::uint64_t l2_tables_ = 0;
     // A bit for each L1 entry: whether it is other than 0. A chain of a thousand layers is built in thousands of steps, in most
     // of which most layers have nothing: they are passed over without reading. Empty: not known.

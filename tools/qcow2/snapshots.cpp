@@ -40,6 +40,7 @@ SnapshotTable read_snapshots(const File& file, const Header& header, Faults& fau
         s.l1_offset = be64(head);
         s.l1_entries = be32(head + 8);
         s.size = extra_bytes >= sizeof extra ? be64(extra + 8) : header.size;
+        s.vm_state_bytes = extra_bytes >= 8 ? be64(extra) : be32(head + 32);
         s.id.resize(id_bytes);
         s.name.resize(name_bytes);
         file.read(s.id.data(), id_bytes, offset + sizeof head + extra_bytes);

@@ -17,7 +17,8 @@ struct Snapshot {
     std::string name;
     std::uint64_t l1_offset;
     std::uint32_t l1_entries;
-    std::uint64_t size;  // bytes of the virtual disk then
+    std::uint64_t size;            // bytes of the virtual disk then
+    std::uint64_t vm_state_bytes;  // of the state of a running machine; 0: of the disk alone
 };
 
 struct SnapshotTable {

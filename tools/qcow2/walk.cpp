@@ -277,7 +277,8 @@ private:
         if (!data_file_)
             return fault(at, i, "outside", fmt::format("a cluster at {:#x}", host),
                          fmt::format("it to start within the file's {} bytes", data_end_));
-        // QEMU reads zeroes there. So would we read what is left of a data file whose copy was cut short, and nobody would notice.
+        // QEMU reads zeroes there. So would we read what is left of a data file whose copy was cut short, and nobody would
+        // notice.
         const std::string name = escaped(data_file_->path());
         fault(
             at, i, "outside the data file", fmt::format("a cluster at {:#x} of the external data file", host),
@@ -306,6 +307,24 @@ void Image::map(std::uint64_t begin, std::uint64_t end, Scratch& scratch, Sink s
     if (begin >= end) return;
     if (log_) return log_->map(begin, end, sink);
     Walk(*this, begin, end, scratch, sink).run();
+}
+
+void Image::map_vm_state(Scratch& scratch, Sink sink) const {
+    if (vm_state_bytes_ == 0) return;
+    // QEMU has it from the first L1 entry on that the disk does not need.
+    const std::uint64_t span = header_.l2_span(), first = size_ / span + (size_ % span != 0);
+    if (first >= l1_entries_ || vm_state_bytes_ > (l1_entries_ - first) * span)
+        throw damaged(
+            "{}: L1 table of the snapshot has {} entries, expected {} for the disk and then some for a state of {} bytes",
+            escaped(file_.path()), l1_entries_, first, vm_state_bytes_);
+    const std::uint64_t begin = first * span;
+    const auto count = [&](const Extent& e) {
+        Extent of = e;
+        of.guest -= begin;
+        of.bytes = std::min(of.bytes, vm_state_bytes_ - of.guest);
+        sink(of);
+    };
+    Walk(*this, begin, begin + round_up(vm_state_bytes_), scratch, count).run();
 }
 
 }  // namespace dmchain::qcow2

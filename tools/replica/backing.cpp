@@ -19,10 +19,10 @@ constexpr unsigned most_compared = 64;
 
 class Finder {
 public:
-    Finder(const guest::Stream& stream, std::vector<Backed>& pages) : stream_(stream), pages_(pages) {
+    Finder(const guest::Image& image, std::vector<Backed>& pages) : image_(image), pages_(pages) {
         std::vector<unsigned char> page(guest::page_bytes);
         for (std::uint32_t i = 0; i < pages.size(); i++) {
-            stream.read_page(pages[i].block, pages[i].page, page.data());
+            image.read_page(pages[i].block, pages[i].page, page.data());
             sums_.push_back({chain_crc32c_more(0, page.data(), page.size()), i});
             pages[i].disk = nowhere;
         }
@@ -37,7 +37,7 @@ public:
         const std::lock_guard lock(finding_);
         for (unsigned n = 0; s != sums_.end() && s->crc == crc && n < most_compared; ++s, n++) {
             Backed& p = pages_[s->page];
-            stream_.read_page(p.block, p.page, page_.data());
+            image_.read_page(p.block, p.page, page_.data());
             // Where there are several, the first one: whatever thread finds it, the result is the same.
             if (std::memcmp(page_.data(), block, guest::page_bytes) == 0) p.disk = std::min(p.disk, disk);
         }
@@ -48,7 +48,7 @@ private:
         std::uint32_t crc, page;
     };
 
-    const guest::Stream& stream_;
+    const guest::Image& image_;
     std::vector<Backed>& pages_;
     std::vector<Sum> sums_;
     std::mutex finding_;  // covers pages_ and page_
@@ -57,9 +57,9 @@ private:
 
 }  // namespace
 
-std::vector<Backed> find_on_disk(const guest::Stream& stream, std::vector<Backed> pages, const qcow2::Chain& chain,
+std::vector<Backed> find_on_disk(const guest::Image& image, std::vector<Backed> pages, const qcow2::Chain& chain,
                                  std::size_t point, const std::function<void(std::uint64_t)>& progress) {
-    Finder finder(stream, pages);
+    Finder finder(image, pages);
     chain::CopyHow how;
     how.readers = chain::readers_of(chain, point);
     chain::copy_parts(chain, {std::nullopt, point}, how, [&](const chain::Piece& piece) {

@@ -6,7 +6,7 @@
 #include <functional>
 #include <vector>
 
-#include "guest/stream.hpp"
+#include "guest/image.hpp"
 #include "qcow2/chain.hpp"
 
 namespace dmchain::replica {
@@ -20,7 +20,7 @@ struct Backed {
 
 // Looks for @pages, of which `disk` is not set yet, on the disk as it was at layer number @point, and returns those that are
 // there, in the order of the disk. All data of the disk is read. @progress: bytes more; from any thread.
-std::vector<Backed> find_on_disk(const guest::Stream& stream, std::vector<Backed> pages, const qcow2::Chain& chain,
+std::vector<Backed> find_on_disk(const guest::Image& image, std::vector<Backed> pages, const qcow2::Chain& chain,
                                  std::size_t point, const std::function<void(std::uint64_t)>& progress);
 
 }  // namespace dmchain::replica

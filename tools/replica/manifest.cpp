@@ -17,7 +17,9 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr char magic[] = "DMCSNAP\n";
-constexpr std::uint32_t version = 1;
+// What is no stream needs the second version; who knows only the first one would make a stream of it.
+constexpr std::uint32_t version = 1, version_of_forms = 2;
+constexpr std::uint64_t most_offset = std::uint64_t{1} << 60;  // bytes, far past any file
 
 struct HeaderBytes {
     char magic[8];
@@ -53,19 +55,33 @@ Json info_of(const Manifest& m) {
     Json j = {{"name", m.name},      {"created", m.created},         {"machine", m.machine},
               {"kernel", m.kernel},  {"ram_section", m.ram_section}, {"blocks", Json::array()},
               {"folders", m.folders}};
-    for (const auto& b : m.blocks) j["blocks"].push_back({{"name", b.name}, {"bytes", b.bytes}});
+    if (m.form != guest::Form::stream) j["form"] = name_of(m.form);
+    for (const auto& b : m.blocks) {
+        Json block = {{"name", b.name}, {"bytes", b.bytes}};
+        if (m.form == guest::Form::mapped_ram) block.update({{"pages_at", b.pages_at}, {"bitmap_at", b.bitmap_at}});
+        j["blocks"].push_back(std::move(block));
+    }
     if (m.disk) j["disk"] = {{"snapshot", m.disk->snapshot}, {"id", m.disk->id}};
     return j;
 }
 
-void read_info(const Json& j, Manifest& m) {
+void read_info(const Json& j, const std::string& from, Manifest& m) {
     j.at("name").get_to(m.name);
     j.at("created").get_to(m.created);
     j.at("machine").get_to(m.machine);
     j.at("kernel").get_to(m.kernel);
     j.at("ram_section").get_to(m.ram_section);
     j.at("folders").get_to(m.folders);
-    for (const Json& b : j.at("blocks")) m.blocks.push_back({b.at("name"), b.at("bytes")});
+    if (j.contains("form")) {
+        const auto form = guest::form_of(j["form"]);
+        if (!form || *form == guest::Form::core)
+            throw damaged("{}: is in the form {}, which is not known", from, j["form"].dump());
+        m.form = *form;
+    }
+    const bool mapped = m.form == guest::Form::mapped_ram;
+    for (const Json& b : j.at("blocks"))
+        m.blocks.push_back(
+            {b.at("name"), b.at("bytes"), mapped ? b.at("pages_at") : Json(0), mapped ? b.at("bitmap_at") : Json(0)});
     if (j.contains("disk")) m.disk = Disk{j["disk"].at("snapshot"), j["disk"].at("id")};
 }
 
@@ -81,7 +97,8 @@ public:
     void run() {
         if (m_.folders.empty() || m_.folders.size() > most_folders) wrong(fmt::format("it names {} folders", m_.folders.size()));
         for (const auto& b : m_.blocks)
-            if (b.bytes % guest::page_bytes || b.name.size() > 255 || b.name.empty())
+            if (b.bytes % guest::page_bytes || b.name.size() > 255 || b.name.empty() || b.bytes > most_offset ||
+                b.pages_at > most_offset || b.bitmap_at > most_offset)
                 wrong(fmt::format("block {} has {} bytes", in_quotes(b.name), b.bytes));
         for (std::size_t i = 0; i < m_.pieces.size(); i++) piece(i);
         for (std::size_t i = 0; i < m_.runs.size(); i++) entry(i);
@@ -118,7 +135,8 @@ private:
             next_ = r.page + r.pages;
             paged_ = true;
         } else if (right) {
-            right = r.kind == Run::Kind::tail || !paged_;
+            right = r.page <= most_offset;
+            right = right && (r.kind == Run::Kind::tail || !paged_);
             tail_ = tail_ || r.kind == Run::Kind::tail;
             paged_ = paged_ || tail_;
         }
@@ -140,7 +158,7 @@ std::vector<unsigned char> Manifest::pack() const {
     const std::string info = info_of(*this).dump(-1, ' ', false, Json::error_handler_t::replace);
     HeaderBytes h{};
     std::memcpy(h.magic, magic, sizeof h.magic);
-    h.version = htole32(version);
+    h.version = htole32(form == guest::Form::stream ? version : version_of_forms);
     h.info_bytes = htole32(static_cast<std::uint32_t>(info.size()));
     h.pieces = htole64(pieces.size());
     h.runs = htole64(runs.size());
@@ -177,8 +195,9 @@ Manifest Manifest::unpack(const std::vector<unsigned char>& bytes, const std::st
     if (bytes.size() < sizeof h + sizeof digest || std::memcmp(bytes.data(), magic, sizeof h.magic) != 0)
         throw damaged("{}: does not begin as a stored snapshot does", from);
     std::memcpy(&h, bytes.data(), sizeof h);
-    if (le32toh(h.version) != version)
-        throw failed("{}: has version {}, expected {}: another dmchain made it", from, le32toh(h.version), version);
+    if (le32toh(h.version) != version && le32toh(h.version) != version_of_forms)
+        throw failed("{}: has version {}, expected {} or {}: another dmchain made it", from, le32toh(h.version), version,
+                     version_of_forms);
     const std::size_t end = bytes.size() - sizeof digest;
     std::memcpy(digest.data(), &bytes[end], sizeof digest);
     if (digest != digest_of(bytes.data(), end))
@@ -191,7 +210,7 @@ Manifest Manifest::unpack(const std::vector<unsigned char>& bytes, const std::st
     Manifest m;
     const unsigned char* p = &bytes[sizeof h];
     try {
-        read_info(Json::parse(p, p + info_bytes), m);
+        read_info(Json::parse(p, p + info_bytes), from, m);
     } catch (const Json::exception& e) {
         throw damaged("{}: its text is wrong: {}", from, escaped(e.what()));
     }

@@ -25,14 +25,14 @@ struct Piece {
     std::uint32_t bytes = 0;       // 1 to most_piece
 };
 
-// Pages that follow each other, with one source; or bytes before or after the pages.
+// Pages that follow each other, with one source; or other bytes, before or after the pages.
 struct Run {
     enum class Kind : std::uint8_t { zero = 0, unused = 1, piece = 2, head = 3, tail = 4 };
 
     Kind kind = Kind::zero;
     guest::Class class_of = guest::Class::unknown;
     std::uint32_t block = 0;
-    std::uint64_t page = 0;   // of the block, the first one
+    std::uint64_t page = 0;   // of the block, the first one; of head and tail in mapped-ram the byte of the file
     std::uint64_t pages = 0;  // 0 for head and tail
     std::uint32_t piece = 0;
     std::uint32_t at = 0;  // page of the piece
@@ -47,10 +47,12 @@ struct Manifest {
     std::string name;
     std::uint64_t created = 0;  // seconds since 1970
     std::string machine, kernel;
-    std::uint32_t ram_section = 0;
+    guest::Form form = guest::Form::stream;
+    std::uint32_t ram_section = 0;  // of a stream
     struct Block {
         std::string name;
         std::uint64_t bytes = 0;
+        std::uint64_t pages_at = 0, bitmap_at = 0;  // of mapped-ram, bytes of the file
     };
     std::vector<Block> blocks;
     std::vector<std::string> folders;  // paths when it was stored

@@ -20,8 +20,8 @@ constexpr std::uint64_t piece_pages = most_piece / page_bytes;
 
 class Storing {
 public:
-    Storing(const guest::Stream& stream, std::vector<Folder>& folders, const std::function<void(std::uint64_t)>& progress)
-        : stream_(stream), folders_(folders), progress_(progress) {}
+    Storing(const guest::Image& image, std::vector<Folder>& folders, const std::function<void(std::uint64_t)>& progress)
+        : image_(image), folders_(folders), progress_(progress) {}
 
     // Returns the number of the piece.
     std::uint32_t keep(const std::vector<unsigned char>& data, unsigned copies, std::uint64_t disk = Piece::no_disk) {
@@ -41,13 +41,14 @@ public:
         return static_cast<std::uint32_t>(manifest_.pieces.size() - 1);
     }
 
-    void bytes(Run::Kind kind, std::uint64_t from, std::uint64_t to, unsigned copies) {
+    void bytes(Run::Kind kind, const guest::Range& range, unsigned copies) {
         std::vector<unsigned char> data;
-        for (; from < to; from += data.size()) {
-            data.resize(std::min<std::uint64_t>(to - from, most_piece));
-            stream_.file().read(data.data(), data.size(), from);
+        for (std::uint64_t from = range.begin; from < range.end; from += data.size()) {
+            data.resize(std::min<std::uint64_t>(range.end - from, most_piece));
+            image_.source.read(data.data(), data.size(), from);
             Run r;
             r.kind = kind;
+            if (image_.form == guest::Form::mapped_ram) r.page = from;
             r.piece = keep(data, copies);
             manifest_.runs.push_back(r);
         }
@@ -66,7 +67,7 @@ public:
                 // Several pages may be the same block.
                 if (at == data.size()) {
                     data.resize(data.size() + page_bytes);
-                    stream_.read_page(backed[end].block, backed[end].page, &data[at]);
+                    image_.read_page(backed[end].block, backed[end].page, &data[at]);
                 }
                 on_disk_.push_back({backed[end].block, backed[end].page, number, static_cast<std::uint32_t>(at / page_bytes)});
             }
@@ -86,7 +87,7 @@ public:
                 for (std::uint64_t p = first; p < end; p++) {
                     if (plan[p] != copies) continue;
                     data.resize(data.size() + page_bytes);
-                    stream_.read_page(b, p, &data[data.size() - page_bytes]);
+                    image_.read_page(b, p, &data[data.size() - page_bytes]);
                 }
                 if (!data.empty()) piece[copies] = keep(data, copies);
             }
@@ -97,7 +98,7 @@ public:
                 r.pages = 1;
                 r.class_of = classes[p];
                 if (plan[p] == Plan::none) {
-                    if (stream_.blocks()[b].where[p] == guest::RamBlock::absent) continue;
+                    if (image_.blocks[b].where[p] == guest::RamBlock::absent) continue;
                     r.kind = Run::Kind::unused;
                 } else if (plan[p] == Plan::on_disk) {
                     const OnDisk& d = on_disk_[next_on_disk_++];
@@ -138,7 +139,7 @@ private:
         std::uint32_t piece, at;
     };
 
-    const guest::Stream& stream_;
+    const guest::Image& image_;
     std::vector<Folder>& folders_;
     const std::function<void(std::uint64_t)>& progress_;
     Manifest manifest_;
@@ -157,7 +158,7 @@ std::uint64_t Plan::stored_bytes() const {
     return sum;
 }
 
-Plan make_plan(const guest::Stream& stream, const guest::PageMap& map, const Policy& policy,
+Plan make_plan(const guest::Image& image, const guest::PageMap& map, const Policy& policy,
                std::optional<std::vector<Backed>> backed) {
     Plan plan;
     std::array<unsigned, guest::classes> copies = policy.copies;
@@ -167,7 +168,7 @@ Plan make_plan(const guest::Stream& stream, const guest::PageMap& map, const Pol
         plan.backed = std::move(*backed);
     }
     for (std::size_t b = 0; b < map.blocks.size(); b++) {
-        const auto& where = stream.blocks()[b].where;
+        const auto& where = image.blocks[b].where;
         std::vector<std::uint8_t>& pages = plan.pages.emplace_back(where.size());
         for (std::size_t p = 0; p < where.size(); p++) {
             const unsigned n = copies[static_cast<std::size_t>(map.blocks[b][p])];
@@ -181,9 +182,9 @@ Plan make_plan(const guest::Stream& stream, const guest::PageMap& map, const Pol
     for (std::size_t b = 0; b < map.blocks.size(); b++)
         for (std::size_t p = 0; p < plan.pages[b].size(); p++) {
             Plan::Sum& s = plan.classes[static_cast<std::size_t>(map.blocks[b][p])];
-            const std::uint64_t where = stream.blocks()[b].where[p];
+            const std::uint64_t where = image.blocks[b].where[p];
             s.bytes += page_bytes;
-            if (where == guest::RamBlock::zero || where == guest::RamBlock::absent) s.zero_bytes += page_bytes;
+            if (!guest::RamBlock::has_content(where)) s.zero_bytes += page_bytes;
             if (plan.pages[b][p] == Plan::on_disk) {
                 s.disk_bytes += page_bytes;
                 s.stored_bytes += policy.disk * page_bytes;
@@ -191,28 +192,32 @@ Plan make_plan(const guest::Stream& stream, const guest::PageMap& map, const Pol
                 s.stored_bytes += plan.pages[b][p] * page_bytes;
             }
         }
-    plan.other_stored_bytes = (stream.head_bytes() + stream.file().size() - stream.tail_offset()) * critical_copies(policy);
+    plan.other_stored_bytes = image.other_bytes() * critical_copies(policy);
     return plan;
 }
 
-Stored store(const guest::Stream& stream, const guest::PageMap& map, const Plan& plan, const Policy& policy,
+Stored store(const guest::Image& image, const guest::PageMap& map, const Plan& plan, const Policy& policy,
              const std::string& name, const std::optional<Disk>& disk, std::vector<Folder>& folders,
              const std::function<void(std::uint64_t)>& progress) {
-    Storing s(stream, folders, progress);
+    Storing s(image, folders, progress);
     Manifest& m = s.manifest();
     m.name = name;
     m.created = static_cast<std::uint64_t>(std::time(nullptr));
-    m.machine = stream.machine();
+    m.machine = image.machine;
     m.kernel = map.release;
-    m.ram_section = stream.ram_section();
-    for (const auto& b : stream.blocks()) m.blocks.push_back({b.name, b.bytes});
+    m.form = image.form;
+    m.ram_section = image.ram_section;
+    for (const auto& b : image.blocks) m.blocks.push_back({b.name, b.bytes, b.pages_at, b.bitmap_at});
     for (const Folder& f : folders) m.folders.push_back(f.path());
     m.disk = disk;
 
-    s.bytes(Run::Kind::head, 0, stream.head_bytes(), critical_copies(policy));
+    const auto others = [&](Run::Kind kind, std::size_t from, std::size_t to) {
+        for (; from < to; from++) s.bytes(kind, image.others[from], critical_copies(policy));
+    };
+    others(Run::Kind::head, 0, image.before_pages);
     s.disk(plan.backed, policy.disk);
     for (std::size_t b = 0; b < plan.pages.size(); b++) s.block(static_cast<std::uint32_t>(b), plan.pages[b], map.blocks[b]);
-    s.bytes(Run::Kind::tail, stream.tail_offset(), stream.file().size(), critical_copies(policy));
+    others(Run::Kind::tail, image.before_pages, image.others.size());
 
     const std::vector<unsigned char> packed = m.pack();
     // What the manifest names is durable everywhere before the first one is there.

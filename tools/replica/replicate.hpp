@@ -18,7 +18,7 @@ namespace dmchain::replica {
 
 // What is stored, before anything is written.
 struct Plan {
-    // Of each block of the stream, how many copies of each page: unused, zero, or a number.
+    // Of each block of the image, how many copies of each page: unused, zero, or a number.
     static constexpr std::uint8_t none = 0xff, zero = 0xfe, on_disk = 0xfd;
     std::vector<std::vector<std::uint8_t>> pages;
     std::vector<Backed> backed;  // those that are on_disk, in the order of the disk
@@ -35,7 +35,7 @@ struct Plan {
 };
 
 // @backed: nullopt if there is no disk to look at; otherwise what was found there, and clean pages that were not are critical.
-Plan make_plan(const guest::Stream& stream, const guest::PageMap& map, const Policy& policy,
+Plan make_plan(const guest::Image& image, const guest::PageMap& map, const Policy& policy,
                std::optional<std::vector<Backed>> backed);
 
 struct Stored {
@@ -46,7 +46,7 @@ struct Stored {
 
 // @name, @disk: for the manifest. The folders are open for writing, and none has a snapshot of that name. @progress: bytes of
 // copies more.
-Stored store(const guest::Stream& stream, const guest::PageMap& map, const Plan& plan, const Policy& policy,
+Stored store(const guest::Image& image, const guest::PageMap& map, const Plan& plan, const Policy& policy,
              const std::string& name, const std::optional<Disk>& disk, std::vector<Folder>& folders,
              const std::function<void(std::uint64_t)>& progress);
 

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// See restore.hpp. Pages may be in any order in a stream: they come piece by piece, so that each is read once.
+// See restore.hpp. Pages may be written in any order: they come piece by piece, so that each is read once.
 #include "replica/restore.hpp"
 
 #include <algorithm>
 #include <map>
+#include <memory>
 
+#include "guest/firecracker.hpp"
+#include "guest/mapped_ram.hpp"
 #include "guest/stream.hpp"
 #include "io/error.hpp"
 #include "io/text.hpp"
@@ -56,6 +59,18 @@ private:
     std::vector<unsigned char> data_;
     Restored done_;
 };
+
+std::unique_ptr<guest::ImageWriter> writer_of(const Manifest& m, const Outputs& out) {
+    if (m.form == guest::Form::firecracker) return std::make_unique<guest::FirecrackerWriter>(out.memory, out.state);
+    if (m.form == guest::Form::mapped_ram) {
+        std::vector<guest::RamBlock> blocks;
+        for (const auto& b : m.blocks) blocks.push_back({b.name, b.bytes, {}, b.pages_at, b.bitmap_at});
+        return std::make_unique<guest::MappedRamWriter>(std::move(blocks), out.memory);
+    }
+    std::vector<std::string> names;
+    for (const auto& b : m.blocks) names.push_back(b.name);
+    return std::make_unique<guest::StreamWriter>(std::move(names), m.ram_section, out.memory);
+}
 
 }  // namespace
 
@@ -120,24 +135,24 @@ std::string content_of(const Manifest& m, std::size_t piece) {
     return out;
 }
 
-Restored restore(const Manifest& m, const std::vector<Folder>& folders, const ReadDisk& disk,
-                 const std::function<void(const void*, std::size_t)>& put, const std::function<void(std::uint64_t)>& progress) {
+Restored restore(const Manifest& m, const std::vector<Folder>& folders, const ReadDisk& disk, const Outputs& outputs,
+                 const std::function<void(std::uint64_t)>& progress) {
     Pieces pieces(m, folders, disk);
+    const auto out = writer_of(m, outputs);
     const auto whole = [&](Run::Kind kind) {
         for (const Run& r : m.runs)
             if (r.kind == kind) {
                 const auto& data = pieces.read(r.piece);
-                put(data.data(), data.size());
+                out->other(data.data(), data.size(), r.page);
             }
     };
     whole(Run::Kind::head);
-    guest::PageWriter out(put);
-    out.begin(m.ram_section);
+    out->begin_pages();
     std::vector<std::uint32_t> order;
     for (std::uint32_t i = 0; i < m.runs.size(); i++) {
         const Run& r = m.runs[i];
         if (r.kind == Run::Kind::zero || r.kind == Run::Kind::unused)
-            for (std::uint64_t p = 0; p < r.pages; p++) out.page(m.blocks[r.block].name, r.page + p, nullptr);
+            for (std::uint64_t p = 0; p < r.pages; p++) out->page(r.block, r.page + p, nullptr);
         else if (r.kind == Run::Kind::piece)
             order.push_back(i);
     }
@@ -151,11 +166,10 @@ Restored restore(const Manifest& m, const std::vector<Folder>& folders, const Re
             data = &pieces.read(r.piece);
             current = r.piece;
         }
-        for (std::uint64_t p = 0; p < r.pages; p++)
-            out.page(m.blocks[r.block].name, r.page + p, data->data() + (r.at + p) * page_bytes);
+        for (std::uint64_t p = 0; p < r.pages; p++) out->page(r.block, r.page + p, data->data() + (r.at + p) * page_bytes);
         progress(r.pages * page_bytes);
     }
-    out.end(m.ram_section);
+    out->end_pages();
     whole(Run::Kind::tail);
     return pieces.done();
 }

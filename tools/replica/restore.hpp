@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Makes a migration stream of a stored snapshot again, from the copies that are left.
+// Makes the memory image of a stored snapshot again, in the form that it had, from the copies that are left.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "guest/writer.hpp"
 #include "replica/folder.hpp"
 
 namespace dmchain::replica {
@@ -16,8 +17,8 @@ struct Source {
     std::vector<std::string> problems;  // lines: of manifests that are missing or damaged
 };
 
-// The manifest of a snapshot, from the first folder that has a sound one. Throws failed() if none has it, damaged() if none is sound
-// or they are of different snapshots.
+// The manifest of a snapshot, from the first folder that has a sound one. Throws failed() if none has it, damaged() if none is
+// sound or they are of different snapshots.
 Source find_manifest(const std::vector<Folder>& folders, const std::string& name);
 
 struct Restored {
@@ -37,9 +38,14 @@ std::uint64_t pieces_only_on_disk(const Manifest& manifest, const std::vector<Fo
 // What is in a piece, as "3 pages anonymous, 1 page slab".
 std::string content_of(const Manifest& manifest, std::size_t piece);
 
-// @put gets the stream, from its start. Each piece is checked before it is used. Throws damaged(), naming what is lost, if a piece has
-// no sound copy.
-Restored restore(const Manifest& manifest, const std::vector<Folder>& folders, const ReadDisk& disk,
-                 const std::function<void(const void*, std::size_t)>& put, const std::function<void(std::uint64_t)>& progress);
+// What is made gets its bytes by these. A migration stream gets them in order.
+struct Outputs {
+    guest::Put memory;
+    guest::Put state;  // of Firecracker: the file with the state of the devices
+};
+
+// Each piece is checked before it is used. Throws damaged(), naming what is lost, if a piece has no sound copy.
+Restored restore(const Manifest& manifest, const std::vector<Folder>& folders, const ReadDisk& disk, const Outputs& out,
+                 const std::function<void(std::uint64_t)>& progress);
 
 }  // namespace dmchain::replica
