@@ -128,6 +128,8 @@ void Writable::resize(std::uint64_t bytes) {
 void Writable::allocate(std::uint64_t offset, std::uint64_t bytes) {
     if (::fallocate(fd_, 0, static_cast<off_t>(offset), static_cast<off_t>(bytes)) != 0) {
         const int why = errno;
+        // Of what does not fit, file systems keep a part.
+        if (offset >= bytes_ && ::ftruncate(fd_, static_cast<off_t>(bytes_)) != 0) {}
         if (why != EOPNOTSUPP && why != ENOSYS)
             throw_not_written(escaped(path_), fmt::format("allocate {} bytes at offset {:#x}", bytes, offset), why);
         if (offset + bytes > bytes_) resize(offset + bytes);
