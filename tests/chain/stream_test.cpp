@@ -141,19 +141,4 @@ TEST_CASE("a stream that an enemy made") {
           std::string::npos);
 }
 
-TEST_CASE("each_nonzero") {
-    const auto runs = [](const std::string& s) {
-        std::string out;
-        each_nonzero(reinterpret_cast<const unsigned char*>(s.data()), s.size(),
-                     [&](std::size_t at, std::size_t n) { out += fmt::format("{}+{} ", at, n); });
-        return out;
-    };
-    const std::string zero(4096, '\0'), data = std::string(4095, '\0') + "x";
-    CHECK(runs(zero + zero) == "");
-    CHECK(runs(data + data) == "0+8192 ");
-    CHECK(runs(zero + data + data + zero + data) == "4096+8192 16384+4096 ");
-    CHECK(runs(data + zero.substr(0, 512)) == "0+4096 ");
-    CHECK(runs(zero + data.substr(4095 - 511)) == "4096+512 ");
-}
-
 }  // namespace dmchain::test

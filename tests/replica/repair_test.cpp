@@ -3,6 +3,7 @@
 #include "replica/repair.hpp"
 
 #include "replica/stores.hpp"
+#include "support/error_of.hpp"
 
 namespace dmchain::replica {
 
@@ -16,7 +17,8 @@ struct Looked {
 Looked look(const std::string& store) {
     Looked out{open_folders(store), {}, {}};
     out.catalog = read_catalog(out.folders);
-    out.pieces = find_copies(out.catalog, out.folders, true, [](std::uint64_t) {});
+    out.pieces = wanted_copies(out.catalog);
+    read_copies(out.pieces, out.folders, [](std::uint64_t) {});
     return out;
 }
 
@@ -40,15 +42,6 @@ void check_whole(const std::string& store) {
         CHECK(c.damaged == 0);
         CHECK_FALSE(c.is_short());
     }
-}
-
-std::string said(const std::function<void()>& what) {
-    try {
-        what();
-    } catch (const Error& e) {
-        return e.what();
-    }
-    return "nothing";
 }
 
 }  // namespace
@@ -96,7 +89,7 @@ TEST_CASE("repair: copies of one piece are in as many folders as before, also in
     check_whole(three);
     // Fewer folders than copies: nothing is done.
     fs::remove_all(s.folder / "c");
-    CHECK(said([&] { mend("dir:" + (s.folder / "a") + "," + (s.folder / "b")); }) ==
+    CHECK(test::error_of([&] { mend("dir:" + (s.folder / "a") + "," + (s.folder / "b")); }) ==
           "some pieces are to have 3 copies, each in a folder of its own, and 2 folders are given: name as many folders, empty "
           "ones "
           "for those that are lost");
@@ -159,7 +152,7 @@ TEST_CASE("gc of a store: pieces of no snapshot go, and nothing as long as it is
     flip(s.folder / "b/snapshots/one");
     CHECK(clean(false).copies == 0);
     flip(s.folder / "c/snapshots/one");
-    CHECK(said([&] { clean(false); }).starts_with("the snapshot 'one' has no manifest that is whole"));
+    CHECK(test::error_of([&] { clean(false); }).starts_with("the snapshot 'one' has no manifest that is whole"));
     CHECK(s.pieces("a").size() == alone);
 }
 

@@ -121,7 +121,7 @@ MergeSize measure_add(const qcow2::Layer& lower, const qcow2::Chain& upper) {
     std::uint64_t fresh = 0, last = ~std::uint64_t{0};
     walk.all([&](const Cluster& c, const auto&) {
         out.clusters++;
-        const std::uint64_t data = static_cast<std::uint64_t>(std::popcount(c.data)) << walk.unit_bits();
+        const std::uint64_t data = walk.data_bytes(c);
         // What is stored anew is stored whole.
         const bool anew = !owned.has(c.number) && c.data;
         out.bytes += anew ? cluster_bytes : data;

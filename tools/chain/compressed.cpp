@@ -13,6 +13,7 @@
 #include "chain/builder.hpp"
 #include "chain/walk.hpp"
 #include "io/turns.hpp"
+#include "io/zeroes.hpp"
 #include "qcow2/be_bytes.hpp"
 #include "qcow2/format.hpp"
 
@@ -62,8 +63,7 @@ public:
         }
         const std::uint64_t at = take_bytes(c.bytes.size());
         out_.write(c.bytes.data(), c.bytes.size(), at);
-        const std::uint64_t sectors = (at + c.bytes.size() - 1) / 512 - at / 512;  // further ones
-        l2_.put64(slot, qcow2::flag_compressed | sectors << offset_bits | at);
+        l2_.put64(slot, qcow2::compressed_entry(at, c.bytes.size(), index_cluster_bits));
     }
 
     void finish() {
@@ -87,8 +87,6 @@ public:
     }
 
 private:
-    static constexpr unsigned offset_bits = 62 - (index_cluster_bits - 8);  // qcow2.txt, "Compressed Clusters Descriptor"
-
     std::uint64_t take(std::uint64_t clusters) {
         counts_.insert(counts_.end(), clusters, 1);
         return std::exchange(end_, end_ + clusters * cluster_bytes);

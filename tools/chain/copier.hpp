@@ -16,6 +16,7 @@
 #include "chain/copy_parts.hpp"
 #include "io/turns.hpp"
 #include "io/writable.hpp"
+#include "io/zeroes.hpp"
 #include "qcow2/chain.hpp"
 
 namespace dmchain::chain {
@@ -34,7 +35,7 @@ public:
         bool read_all = false;  // all is read by them, and not from the layers' files
         // Bytes: if all that there is to copy of a grain of the file is zero, it is left out, and told by take_zeroes(). 0: all is
         // written.
-        std::uint64_t grain = 0;
+        std::size_t grain = 0;
         // Holes stay where nothing is written. Otherwise the file gets its blocks before they are written.
         bool sparse = false;
         bool share = false;      // what can be is not copied: the file shares the blocks of the layers' files
@@ -52,7 +53,9 @@ public:
           rate_(how.rate),
           // So that it can be told to stop every second or so.
           most_jobs_(how.rate ? std::clamp<std::uint64_t>(how.rate / job_bytes, 1, batch_jobs) : batch_jobs),
-          progress_(progress) {}
+          progress_(progress) {
+        to_.open_direct();
+    }
 
     // To byte @to: what layer number @layer has at byte @from of its file, which is at byte @guest of the disk.
     void data(unsigned layer, std::uint64_t from, std::uint64_t guest, std::uint64_t to, std::uint64_t bytes) {
@@ -182,16 +185,12 @@ private:
 
     void write(const unsigned char* data, std::uint64_t bytes, std::uint64_t to) {
         if (!grain_) return to_.write_direct(data, bytes, to);
-        std::uint64_t begin = 0;  // of what is to be written
-        for (std::uint64_t at = 0, n; at < bytes; at += n) {
-            n = std::min(bytes - at, grain_ - (to + at) % grain_);
-            if (!is_zero(data + at, n)) continue;
-            if (begin < at) to_.write_direct(data + begin, at - begin, to + begin);
-            begin = at + n;
-            const std::lock_guard lock(zeroes_lock_);
-            zeroes_.push_back({to + at, n});
-        }
-        if (begin < bytes) to_.write_direct(data + begin, bytes - begin, to + begin);
+        each_nonzero(
+            data, bytes, to, grain_, [&](std::size_t at, std::size_t n) { to_.write_direct(data + at, n, to + at); },
+            [&](std::size_t at, std::size_t n) {
+                const std::lock_guard lock(zeroes_lock_);
+                zeroes_.push_back({to + at, n});
+            });
     }
 
     using Clock = std::chrono::steady_clock;
@@ -199,7 +198,7 @@ private:
     const qcow2::Chain& range_;
     const Readers readers_;
     const bool read_all_;
-    const std::uint64_t grain_;
+    const std::size_t grain_;
     const bool sparse_;
     const bool share_;
     Writable& to_;

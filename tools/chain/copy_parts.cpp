@@ -3,7 +3,6 @@
 #include "chain/copy_parts.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -17,8 +16,6 @@ namespace {
 constexpr std::size_t batch_pieces = 128;  // for which threads are started
 
 }  // namespace
-
-bool is_zero(const unsigned char* data, std::size_t bytes) { return data[0] == 0 && !std::memcmp(data, data + 1, bytes - 1); }
 
 Readers readers_of(const qcow2::Chain& chain, std::size_t point) {
     return [&chain, point]() -> ReadDisk {
@@ -57,18 +54,6 @@ void copy_parts(const qcow2::Chain& chain, const Points& points, const CopyHow& 
         for (std::uint64_t at = 0; at < p.bytes; at += copy_bytes) add({p.start + at, std::min(copy_bytes, p.bytes - at), false});
     });
     copy();
-}
-
-void each_nonzero(const unsigned char* data, std::size_t bytes, FunctionRef<void(std::size_t, std::size_t)> use) {
-    constexpr std::size_t block = 4096;
-    std::size_t begin = 0;
-    for (std::size_t at = 0; at < bytes; at += block) {
-        const std::size_t n = std::min(block, bytes - at);
-        if (!is_zero(data + at, n)) continue;
-        if (begin < at) use(begin, at - begin);
-        begin = at + n;
-    }
-    if (begin < bytes) use(begin, bytes - begin);
 }
 
 }  // namespace dmchain::chain

@@ -35,9 +35,4 @@ struct CopyHow {
 // Calls @use for all that diff() finds at @points.
 void copy_parts(const qcow2::Chain& chain, const Points& points, const CopyHow& how, FunctionRef<void(const Piece&)> use);
 
-// @bytes: not 0.
-bool is_zero(const unsigned char* data, std::size_t bytes);
-// Calls @use(start, bytes) for what of a buffer, in blocks of 4096 bytes, is not all zero.
-void each_nonzero(const unsigned char* data, std::size_t bytes, FunctionRef<void(std::size_t, std::size_t)> use);
-
 }  // namespace dmchain::chain

@@ -18,6 +18,7 @@
 #include "chain/output.hpp"
 #include "io/no_room.hpp"
 #include "io/text.hpp"
+#include "io/zeroes.hpp"
 #include "io/unfinished.hpp"
 #include "io/writable.hpp"
 #include "io/write_all.hpp"
@@ -79,7 +80,9 @@ void export_raw(const qcow2::Chain& chain, std::size_t point, const std::string&
     out.resize(bytes_to(chain, points));
     copy_parts(chain, points, {how.readers}, [&](const Piece& p) {
         if (!p.data) return;
-        each_nonzero(p.data, p.bytes, [&](std::size_t at, std::size_t n) { out.write(p.data + at, n, p.start + at); });
+        each_nonzero(
+            p.data, p.bytes, p.start, 4096, [&](std::size_t at, std::size_t n) { out.write(p.data + at, n, p.start + at); },
+            [](std::size_t, std::size_t) {});
         if (how.progress) how.progress(p.bytes);
     });
     out.commit(replace);

@@ -37,8 +37,8 @@ constexpr std::uint64_t sample_bytes = 64u << 20;    // that are copied to see h
 // What the log says, and that nothing is said before its data are durable.
 class Records {
 public:
-    Records(qcow2::LogWriter& log, Copier& copier, Writable& to, std::uint32_t unit_bits, bool flat)
-        : log_(log), copier_(copier), to_(to), unit_bits_(unit_bits), flat_(flat) {}
+    Records(const Walk& walk, qcow2::LogWriter& log, Copier& copier, Writable& to, bool flat)
+        : walk_(walk), log_(log), copier_(copier), to_(to), flat_(flat) {}
 
     // @host: byte of the file, one cluster behind the one of the last call; 0: nothing is stored.
     void add(const Cluster& c, std::uint64_t host) {
@@ -81,24 +81,21 @@ private:
         // In a layer the target reads what is no hole faster.
         if (!flat_)
             for (const Copier::Zeroes& z : zeroes)
-                if (const Pending& p = cluster_at(z.to); p.zeroes < data_bytes(p)) to_.write_zeroes(z.bytes, z.to);
+                if (const Pending& p = cluster_at(z.to); p.zeroes < walk_.data_bytes(p.cluster)) to_.write_zeroes(z.bytes, z.to);
         for (const std::size_t i : stored_) {
             Pending& p = pending_[i];
-            if (p.zeroes < data_bytes(p)) continue;
+            if (p.zeroes < walk_.data_bytes(p.cluster)) continue;
             if (!flat_) to_.punch(p.host, cluster_bytes);
             p.host = 0;
             p.cluster.stored = 0;
             if (!flat_) p.cluster.zero |= p.cluster.data;
         }
     }
-    std::uint64_t data_bytes(const Pending& p) const {
-        return static_cast<std::uint64_t>(std::popcount(p.cluster.data)) << unit_bits_;
-    }
 
+    const Walk& walk_;
     qcow2::LogWriter& log_;
     Copier& copier_;
     Writable& to_;
-    const std::uint32_t unit_bits_;
     const bool flat_;
     std::vector<Pending> pending_;
     std::vector<std::size_t> stored_;  // numbers of those that have a host, which lie one behind the other
@@ -173,7 +170,7 @@ MergeSize measure(const qcow2::Chain& range, bool flat, std::uint64_t block) {
     walk.all([&](const Cluster& c, const auto& entry) {
         out.clusters++;
         stored += c.data != 0;
-        out.bytes += static_cast<std::uint64_t>(std::popcount(c.data)) << walk.unit_bits();
+        out.bytes += walk.data_bytes(c);
         if (block)
             walk.each_data(c, entry, [&](const Walk::Data& d) {
                 if (!d.assembled && (d.guest | d.from | d.bytes) % block == 0) out.shareable += d.bytes;
@@ -228,10 +225,10 @@ bool fill(const qcow2::Chain& range, const MergeTo& target, Walk& walk, Left lef
     how.share = target.share;
     how.rate = target.rate;
     Copier copier(range, to, how, progress);
-    Records records(log, copier, to, walk.unit_bits(), target.flat);
+    Records records(walk, log, copier, to, target.flat);
     const bool all = walk.all([&](const Cluster& c, const auto& entry) {
         if (left.last && c.number <= *left.last) {
-            copier.skip(static_cast<std::uint64_t>(std::popcount(c.data)) << walk.unit_bits());
+            copier.skip(walk.data_bytes(c));
             return true;
         }
         if (target.stop && target.stop()) return false;
@@ -292,7 +289,7 @@ double measure_rate(const qcow2::Chain& range, const std::string& folder) try {
     walk.all([&](const Cluster& c, const auto& entry) {
         if (!c.data) return true;
         copy_data(walk, c, entry, clusters++ * cluster_bytes, copier);
-        bytes += static_cast<std::uint64_t>(std::popcount(c.data)) << walk.unit_bits();
+        bytes += walk.data_bytes(c);
         return bytes < sample_bytes && Clock::now() - begin < std::chrono::seconds(2);
     });
     copier.flush();

@@ -35,6 +35,7 @@ public:
           window_(geometry_) {}
 
     std::uint32_t unit_bits() const { return unit_bits_; }
+    std::uint64_t data_bytes(const Cluster& c) const { return static_cast<std::uint64_t>(std::popcount(c.data)) << unit_bits_; }
     std::uint64_t unit_sectors() const { return (std::uint64_t{1} << unit_bits()) / 512; }
 
     // Calls @use(cluster, entry) for each cluster that some layer defines, until it returns false; entry(i) is that of its unit i, if

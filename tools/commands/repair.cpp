@@ -33,10 +33,10 @@ void run(const Options& o, Exit& status) {
             f.begin_reading();
     }
     const replica::Catalog catalog = replica::read_catalog(folders);
-    replica::Pieces pieces;
+    replica::Pieces pieces = replica::wanted_copies(catalog);
     {
-        Progress progress("reading", replica::bytes_to_read(catalog, folders), Progress::Counts::bytes);
-        pieces = replica::find_copies(catalog, folders, true, [&](std::uint64_t n) { progress.add(n); });
+        Progress progress("reading", replica::wanted_bytes(pieces), Progress::Counts::bytes);
+        replica::read_copies(pieces, folders, [&](std::uint64_t n) { progress.add(n); });
     }
     const replica::Repair r = replica::plan_repair(catalog, pieces, folders);
     if (!o.dry_run) {
@@ -53,9 +53,9 @@ void run(const Options& o, Exit& status) {
                                                  {"dry_run", o.dry_run}});
     const char* const would = o.dry_run ? "would make" : "made";
     if (r.copies || r.manifests || r.damaged_copies)
-        fmt::print("{} {} again, {}, and {}; {} damaged {} away\n", would,
-                   r.copies == 1 ? "1 copy" : fmt::format("{} copies", r.copies), human_size(r.bytes),
-                   counted(r.manifests, "manifest"), r.damaged_copies, r.damaged_copies == 1 ? "one goes" : "ones go");
+        fmt::print("{} {} again, {}, and {}; {} damaged {} away\n", would, counted(r.copies, "copy", "copies"),
+                   human_size(r.bytes), counted(r.manifests, "manifest"), r.damaged_copies,
+                   r.damaged_copies == 1 ? "one goes" : "ones go");
     else
         fmt::print("nothing to repair\n");
     for (const std::string& name : r.lost_snapshots)

@@ -35,7 +35,7 @@ struct Options {
     bool json = false;
 };
 
-std::string copies(std::uint64_t n) { return n == 1 ? "1 copy" : fmt::format("{} copies", n); }
+std::string copies(std::uint64_t n) { return counted(n, "copy", "copies"); }
 
 // The disk as it was at the snapshot that --disk names.
 struct Snapshot {
@@ -151,8 +151,7 @@ void run(Options& o) {
         throw failed(
             "the policy keeps {}, each in a folder of its own, and {} given: name more with --to, or other numbers with "
             "--policy",
-            counted(policy.highest(), "cop") == "1 cop" ? "1 copy" : fmt::format("{} copies", policy.highest()),
-            folders.size() == 1 ? "1 folder is" : fmt::format("{} folders are", folders.size()));
+            copies(policy.highest()), counted(folders.size(), "folder is", "folders are"));
     for (const auto& f : folders)
         if (f.has_manifest(o.name)) throw failed("{}: has a snapshot {}: name another", escaped(f.path()), in_quotes(o.name));
     std::optional<Snapshot> disk;

@@ -150,7 +150,7 @@ void run(const Options& o) {
     buffer.end();
     if (restored.damaged_copies)
         fmt::print(stderr, "dmchain: warning: {} damaged; others were used\n",
-                   restored.damaged_copies == 1 ? "1 copy was" : fmt::format("{} copies were", restored.damaged_copies));
+                   counted(restored.damaged_copies, "copy was", "copies were"));
     if (out) return;
     if (m.form == guest::Form::firecracker) file->resize(written = bytes);
     if (state) state->commit(false);

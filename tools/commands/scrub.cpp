@@ -35,10 +35,10 @@ void run(const Options& o, Exit& status) {
     std::vector<replica::Folder> folders = replica::open_folders(o.store);
     for (auto& f : folders) f.begin_reading();
     const replica::Catalog catalog = replica::read_catalog(folders);
-    replica::Pieces pieces;
+    replica::Pieces pieces = replica::wanted_copies(catalog);
     {
-        Progress progress("reading", replica::bytes_to_read(catalog, folders), Progress::Counts::bytes);
-        pieces = replica::find_copies(catalog, folders, true, [&](std::uint64_t n) { progress.add(n); });
+        Progress progress("reading", replica::wanted_bytes(pieces), Progress::Counts::bytes);
+        replica::read_copies(pieces, folders, [&](std::uint64_t n) { progress.add(n); });
     }
     std::vector<Sums> sums(folders.size());
     for (const auto& [digest, c] : pieces)

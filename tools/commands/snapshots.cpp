@@ -99,7 +99,8 @@ std::vector<Stored> stored_rows(const std::string& store) {
     replica::Catalog catalog = replica::read_catalog(folders);
     for (const std::string& name : catalog.lost)
         fmt::print(stderr, "dmchain: warning: {}: its manifest is damaged in all of these folders\n", in_quotes(name));
-    const replica::Pieces pieces = replica::find_copies(catalog, folders, false, {});
+    replica::Pieces pieces = replica::wanted_copies(catalog);
+    replica::find_copies(pieces, folders);
     std::vector<Stored> out;
     for (auto& s : catalog.snapshots) {
         const replica::Health h = replica::health_of(s, pieces);

@@ -30,12 +30,10 @@ void gc_store(const StoreGarbage& o) {
             throw failed("{}: has no snapshot {}", in_quotes(o.store), in_quotes(name));
     std::erase_if(catalog.snapshots, [&](const auto& s) { return forgotten(s.name); });
     std::erase_if(catalog.lost, forgotten);
-    if (!o.forget.empty() && !o.dry_run) {
-        // All is checked before anything goes.
-        (void)replica::remove_unused(catalog, folders, true);
+    replica::require_known(catalog);
+    if (!o.dry_run)
         for (const std::string& name : o.forget)
             for (const auto& f : folders) f.remove_manifest(name);
-    }
     const replica::Unused unused = replica::remove_unused(catalog, folders, o.dry_run);
     if (o.json)
         return print_json(nlohmann::ordered_json{
@@ -44,7 +42,7 @@ void gc_store(const StoreGarbage& o) {
         fmt::print("{} the snapshot {}\n", o.dry_run ? "would forget" : "forgot", escaped(name));
     if (unused.copies)
         fmt::print("{} {} of pieces that no snapshot has, {}\n", o.dry_run ? "would remove" : "removed",
-                   unused.copies == 1 ? "1 copy" : fmt::format("{} copies", unused.copies), human_size(unused.bytes));
+                   counted(unused.copies, "copy", "copies"), human_size(unused.bytes));
     else
         fmt::print("nothing was left behind\n");
 }

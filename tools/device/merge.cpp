@@ -11,7 +11,7 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
-#include <map>
+#include <set>
 #include <thread>
 
 #include "chain/add.hpp"
@@ -279,19 +279,19 @@ void tell_name(const Subject& subject, const MergeNote& n) {
 
 void remove_old(const Subject& subject, const MergeNote& n) {
     const auto why = who_uses(subject, n);
-    std::map<std::string, std::string> removed;  // by folder, the last one
+    std::set<std::string> folders;
     for (std::size_t i = n.way == Way::in_place; i + 1 < n.old.size(); i++) {
         std::error_code none;
         if (why[i]) {
             fmt::print(stderr, "dmchain: {}: {}, since the merge began: it stays\n", escaped(n.old[i].path), *why[i]);
         } else if (n.old[i].is_there()) {
             unlink_file(n.old[i].path);
-            removed[fs::path(n.old[i].path).parent_path().string()] = n.old[i].path;
+            folders.insert(fs::path(n.old[i].path).parent_path().string());
         } else if (fs::exists(n.old[i].path, none)) {
             fmt::print(stderr, "dmchain: {}: is another file than when the merge began: it stays\n", escaped(n.old[i].path));
         }
     }
-    for (const auto& [folder, path] : removed) sync_folder_of(path);
+    for (const std::string& folder : folders) sync_folder_of(folder + "/");
 }
 
 // The target reads a file that shared blocks once through the file system, until that has forgotten it.

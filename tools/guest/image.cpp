@@ -12,14 +12,13 @@
 #include "guest/stream.hpp"
 #include "io/error.hpp"
 #include "io/text.hpp"
+#include "io/zeroes.hpp"
 
 namespace dmchain::guest {
 
 namespace {
 
 constexpr std::array<const char*, 4> names = {"stream", "mapped-ram", "firecracker", "core"};
-
-bool is_zero(const unsigned char* page) { return page[0] == 0 && std::memcmp(page, page + 1, page_bytes - 1) == 0; }
 
 }  // namespace
 
@@ -66,7 +65,7 @@ void see_pages(Image& image, bool look, const Seen& seen, const Done& progress) 
             image.source.read(data.data(), n * page_bytes, at);
             for (std::size_t i = 0; i < n; i++) {
                 const unsigned char* const page = &data[i * page_bytes];
-                if (look && is_zero(page))
+                if (look && is_zero(page, page_bytes))
                     where[p + i] = RamBlock::zero;
                 else if (seen)
                     seen(b, p + i, page);

@@ -69,7 +69,10 @@ std::string escaped(std::string_view name) {
 
 std::string in_quotes(std::string_view name) { return "'" + escaped(name) + "'"; }
 
-std::string counted(std::uint64_t n, const char* thing) { return fmt::format("{} {}{}", n, thing, n == 1 ? "" : "s"); }
+std::string counted(std::uint64_t n, const char* thing, const char* things) {
+    if (n != 1 && things) return fmt::format("{} {}", n, things);
+    return fmt::format("{} {}{}", n, thing, n == 1 ? "" : "s");
+}
 
 std::string human_size(std::uint64_t bytes) {
     static constexpr std::array<const char*, 7> units = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};

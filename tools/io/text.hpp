@@ -19,7 +19,7 @@ std::string in_quotes(std::string_view name);
 std::string human_size(std::uint64_t bytes);
 // "12 s", "3 min", "2 h 10 min", "4 d 3 h": rounded up.
 std::string human_time(double seconds);
-// "1 layer", "2 layers".
-std::string counted(std::uint64_t n, const char* thing);
+// "1 layer", "2 layers"; @things: of what has no such plural.
+std::string counted(std::uint64_t n, const char* thing, const char* things = nullptr);
 
 }  // namespace dmchain

@@ -70,7 +70,6 @@ Writable::Writable(int fd, std::string path, bool locked) : fd_(fd), path_(std::
         ::close(fd_);
         throw failed("{}: {}", escaped(path_), why);
     }
-    direct_fd_ = ::open(fmt::format("/proc/self/fd/{}", fd_).c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC);
     device_ = S_ISBLK(st.st_mode);
     if (!device_) bytes_ = static_cast<std::uint64_t>(st.st_size);
 }
@@ -88,6 +87,10 @@ void Writable::write(const void* data, std::size_t bytes, std::uint64_t offset) 
         const int why = errno;
         throw_not_written(escaped(path_), fmt::format("write {} bytes at offset {:#x}", bytes - done, offset + done), why);
     }
+}
+
+void Writable::open_direct() {
+    if (direct_fd_ < 0) direct_fd_ = ::open(fmt::format("/proc/self/fd/{}", fd_).c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC);
 }
 
 void Writable::write_direct(const void* data, std::size_t bytes, std::uint64_t offset) {

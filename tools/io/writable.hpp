@@ -40,8 +40,9 @@ public:
 
     // Any thread, within size().
     void write(const void* data, std::size_t bytes, std::uint64_t offset);
-    // The same past the page cache, where that can be: if the file system knows that, and data, bytes and offset are multiples of
-    // direct_block. The disk is busy from the first write on, and not only when sync() is called.
+    // The same past the page cache, where that can be: after open_direct(), if the file system knows that, and data, bytes and offset
+    // are multiples of direct_block. The disk is busy from the first write on, and not only when sync() is called.
+    void open_direct();
     void write_direct(const void* data, std::size_t bytes, std::uint64_t offset);
     static constexpr std::size_t direct_block = 4096;
     void write_zeroes(std::uint64_t bytes, std::uint64_t offset);

@@ -68,6 +68,12 @@ inline CompressedRange compressed_range(std::uint64_t entry, std::uint32_t clust
     return {begin, (begin & ~std::uint64_t{511}) + (more + 1) * 512};
 }
 
+// The other way round: the entry of a stream of @bytes at byte @begin of the image.
+inline std::uint64_t compressed_entry(std::uint64_t begin, std::uint64_t bytes, std::uint32_t cluster_bits) {
+    const std::uint64_t more = (begin + bytes - 1) / 512 - begin / 512;
+    return flag_compressed | more << (62 - (cluster_bits - 8)) | begin;
+}
+
 inline std::uint16_t be16(const void* p) {
     std::uint16_t v;
     std::memcpy(&v, p, sizeof v);

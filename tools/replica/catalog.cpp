@@ -20,36 +20,35 @@ StoredSnapshot without_runs(Manifest&& m) {
     return s;
 }
 
-// The snapshot from the folders that have it; nothing if none has it whole.
-std::optional<StoredSnapshot> read_snapshot(const std::string& name, const std::vector<Folder>& folders,
-                                            std::vector<std::string>& problems) {
-    std::optional<StoredSnapshot> out;
-    Digest first{};
+}  // namespace
+
+Manifests read_manifests(const std::vector<Folder>& folders, const std::string& name) {
+    Manifests out;
+    std::vector<unsigned char> packed;
     for (std::size_t f = 0; f < folders.size(); f++) {
         std::optional<Manifest> m;
         try {
             m = folders[f].read_manifest(name);
         } catch (const Error& e) {
-            problems.emplace_back(e.what());
+            out.problems.emplace_back(e.what());
+            out.damaged = out.damaged || e.code() == Exit::damaged;
+            if (e.code() != Exit::damaged && !out.unreadable) out.unreadable = e;
             continue;
         }
         if (!m) {
-            problems.push_back(fmt::format("{}: has no snapshot {}", escaped(folders[f].path()), in_quotes(name)));
+            out.problems.push_back(fmt::format("{}: has no snapshot {}", escaped(folders[f].path()), in_quotes(name)));
             continue;
         }
-        const std::vector<unsigned char> packed = m->pack();
-        const Digest digest = digest_of(packed.data(), packed.size());
-        if (out && digest != first)
-            throw failed("{}: its snapshot {} is another one than that of a folder before: name the folders of one store",
+        if (out.manifest && m->pack() != packed)
+            throw failed("{}: its snapshot {} is another one than that of the folder before: name the folders of one of them",
                          escaped(folders[f].path()), in_quotes(name));
-        first = digest;
-        if (!out) out = without_runs(std::move(*m));
-        out->sound |= std::uint64_t{1} << f;
+        out.sound |= std::uint64_t{1} << f;
+        if (out.manifest) continue;
+        packed = m->pack();
+        out.manifest = std::move(m);
     }
     return out;
 }
-
-}  // namespace
 
 bool Copies::is_short() const { return static_cast<unsigned>(std::popcount(sound)) < wanted; }
 bool Copies::is_lost() const { return wanted && !sound && piece.disk == Piece::no_disk; }
@@ -60,16 +59,19 @@ Catalog read_catalog(const std::vector<Folder>& folders) {
         for (const std::string& name : f.manifests()) names.insert(name);
     Catalog out;
     for (const std::string& name : names) {
-        if (auto s = read_snapshot(name, folders, out.problems))
-            out.snapshots.push_back(std::move(*s));
-        else
+        Manifests m = read_manifests(folders, name);
+        out.problems.insert(out.problems.end(), m.problems.begin(), m.problems.end());
+        if (m.manifest) {
+            out.snapshots.push_back(without_runs(std::move(*m.manifest)));
+            out.snapshots.back().sound = m.sound;
+        } else {
             out.lost.push_back(name);
+        }
     }
     return out;
 }
 
-Pieces find_copies(const Catalog& catalog, const std::vector<Folder>& folders, bool read,
-                   const std::function<void(std::uint64_t)>& progress) {
+Pieces wanted_copies(const Catalog& catalog) {
     Pieces out;
     for (const StoredSnapshot& s : catalog.snapshots)
         for (const Piece& p : s.pieces) {
@@ -77,22 +79,34 @@ Pieces find_copies(const Catalog& catalog, const std::vector<Folder>& folders, b
             if (c.piece.disk == Piece::no_disk) c.piece.disk = p.disk;
             c.wanted = std::max(c.wanted, static_cast<unsigned>(std::popcount(p.folders)));
         }
+    return out;
+}
+
+std::uint64_t wanted_bytes(const Pieces& pieces) {
+    std::uint64_t sum = 0;
+    for (const auto& [digest, c] : pieces) sum += std::uint64_t{c.wanted} * c.piece.bytes;
+    return sum;
+}
+
+void find_copies(Pieces& pieces, const std::vector<Folder>& folders) {
+    for (auto& [digest, c] : pieces)
+        for (std::size_t f = 0; f < folders.size(); f++)
+            if (folders[f].has(c.piece)) c.sound |= std::uint64_t{1} << f;
+}
+
+void read_copies(Pieces& pieces, const std::vector<Folder>& folders, const std::function<void(std::uint64_t)>& progress) {
     // A thread for each folder: they are on disks of their own.
     std::vector<std::vector<Folder::Found>> found(folders.size());
     share_out(folders.size(), static_cast<unsigned>(folders.size()), [&](Turns& turns, bool) {
         std::vector<unsigned char> buffer;
         while (const auto f = turns.next())
-            for (const auto& [digest, c] : out) {
-                if (read) {
-                    found[*f].push_back(folders[*f].read(c.piece, buffer));
-                    if (found[*f].back() == Folder::Found::right) progress(c.piece.bytes);
-                } else {
-                    found[*f].push_back(folders[*f].has(c.piece) ? Folder::Found::right : Folder::Found::missing);
-                }
+            for (const auto& [digest, c] : pieces) {
+                found[*f].push_back(folders[*f].read(c.piece, buffer));
+                if (found[*f].back() == Folder::Found::right) progress(c.piece.bytes);
             }
     });
     std::size_t i = 0;
-    for (auto& [digest, c] : out) {
+    for (auto& [digest, c] : pieces) {
         for (std::size_t f = 0; f < folders.size(); f++) {
             const std::uint64_t bit = std::uint64_t{1} << f;
             if (found[f][i] == Folder::Found::right) c.sound |= bit;
@@ -100,14 +114,6 @@ Pieces find_copies(const Catalog& catalog, const std::vector<Folder>& folders, b
         }
         i++;
     }
-    return out;
-}
-
-std::uint64_t bytes_to_read(const Catalog& catalog, const std::vector<Folder>& folders) {
-    std::uint64_t sum = 0;
-    for (const auto& [digest, c] : find_copies(catalog, folders, false, {}))
-        sum += static_cast<std::uint64_t>(std::popcount(c.sound)) * c.piece.bytes;
-    return sum;
 }
 
 Health health_of(const StoredSnapshot& snapshot, const Pieces& pieces) {

@@ -9,9 +9,21 @@
 #include <string>
 #include <vector>
 
+#include "io/error.hpp"
 #include "replica/folder.hpp"
 
 namespace dmchain::replica {
+
+// What the folders have of one snapshot.
+struct Manifests {
+    std::optional<Manifest> manifest;   // the same in all that have it whole; nothing: none has
+    std::uint64_t sound = 0;            // bits of these
+    std::vector<std::string> problems;  // lines: of the others
+    std::optional<Error> unreadable;    // what was wrong with the first of the others that is there, and not damaged
+    bool damaged = false;               // some are
+};
+// Throws failed() if two folders have different snapshots under the name.
+Manifests read_manifests(const std::vector<Folder>& folders, const std::string& name);
 
 // A manifest without its runs.
 struct StoredSnapshot {
@@ -32,7 +44,7 @@ struct Catalog {
     std::vector<std::string> lost;
 };
 
-// Throws failed() if two folders have different snapshots under one name.
+// Throws failed() as read_manifests().
 Catalog read_catalog(const std::vector<Folder>& folders);
 
 // A piece, and where it is. Bits of folders.
@@ -46,11 +58,14 @@ struct Copies {
 };
 using Pieces = std::map<Digest, Copies>;
 
-// @read: the copies are read, several folders at a time; otherwise only looked for. @progress: bytes read more; from any thread.
-Pieces find_copies(const Catalog& catalog, const std::vector<Folder>& folders, bool read,
-                   const std::function<void(std::uint64_t)>& progress);
-// That find_copies() reads at the most.
-std::uint64_t bytes_to_read(const Catalog& catalog, const std::vector<Folder>& folders);
+// Which copies there should be.
+Pieces wanted_copies(const Catalog& catalog);
+// Their bytes.
+std::uint64_t wanted_bytes(const Pieces& pieces);
+// Looks for them.
+void find_copies(Pieces& pieces, const std::vector<Folder>& folders);
+// Reads them, several folders at a time. @progress: bytes read more; from any thread.
+void read_copies(Pieces& pieces, const std::vector<Folder>& folders, const std::function<void(std::uint64_t)>& progress);
 
 // Of one snapshot.
 struct Health {

@@ -37,8 +37,7 @@ Repair plan_repair(const Catalog& catalog, const Pieces& pieces, const std::vect
             throw failed(
                 "some pieces are to have {}, each in a folder of its own, and {} given: name as many folders, empty ones for "
                 "those that are lost",
-                c.wanted == 1 ? "1 copy" : fmt::format("{} copies", c.wanted),
-                folders.size() == 1 ? "1 folder is" : fmt::format("{} folders are", folders.size()));
+                counted(c.wanted, "copy", "copies"), counted(folders.size(), "folder is", "folders are"));
         const auto n = static_cast<std::uint64_t>(std::popcount(new_copies(c, folders.size())));
         r.copies += n;
         r.bytes += n * c.piece.bytes;
@@ -81,12 +80,16 @@ void repair(const Catalog& catalog, const Pieces& pieces, std::vector<Folder>& f
     }
 }
 
-Unused remove_unused(const Catalog& catalog, const std::vector<Folder>& folders, bool dry_run) {
+void require_known(const Catalog& catalog) {
     if (!catalog.lost.empty())
         throw failed(
             "the snapshot {} has no manifest that is whole, so nobody knows which pieces are its: name all folders, or give it "
             "up with --forget {}",
             in_quotes(catalog.lost.front()), escaped(catalog.lost.front()));
+}
+
+Unused remove_unused(const Catalog& catalog, const std::vector<Folder>& folders, bool dry_run) {
+    require_known(catalog);
     std::set<Digest> used;
     for (const StoredSnapshot& s : catalog.snapshots)
         for (const Piece& p : s.pieces) used.insert(p.digest);

@@ -27,7 +27,9 @@ void repair(const Catalog& catalog, const Pieces& pieces, std::vector<Folder>& f
 struct Unused {
     std::uint64_t copies = 0, bytes = 0;
 };
-// Removes pieces that no snapshot of the catalog names. Throws failed() if some snapshot's manifest is lost.
+// Throws failed() if some snapshot's manifest is lost: then nobody knows which pieces are its.
+void require_known(const Catalog& catalog);
+// Removes pieces that no snapshot of the catalog names. Throws as require_known().
 Unused remove_unused(const Catalog& catalog, const std::vector<Folder>& folders, bool dry_run);
 
 }  // namespace dmchain::replica

@@ -11,6 +11,7 @@
 #include "guest/stream.hpp"
 #include "io/error.hpp"
 #include "io/text.hpp"
+#include "replica/catalog.hpp"
 
 namespace dmchain::replica {
 
@@ -18,9 +19,10 @@ namespace {
 
 using guest::page_bytes;
 
-class Pieces {
+class PieceReader {
 public:
-    Pieces(const Manifest& m, const std::vector<Folder>& folders, const ReadDisk& disk) : m_(m), folders_(folders), disk_(disk) {}
+    PieceReader(const Manifest& m, const std::vector<Folder>& folders, const ReadDisk& disk)
+        : m_(m), folders_(folders), disk_(disk) {}
 
     // Its content, checked; until the next call.
     const std::vector<unsigned char>& read(std::size_t number) {
@@ -75,34 +77,12 @@ std::unique_ptr<guest::ImageWriter> writer_of(const Manifest& m, const Outputs& 
 }  // namespace
 
 Source find_manifest(const std::vector<Folder>& folders, const std::string& name) {
-    Source out;
-    bool found = false, damaged_one = false;
-    std::vector<unsigned char> packed;
-    for (const Folder& f : folders) {
-        try {
-            auto m = f.read_manifest(name);
-            if (!m) {
-                out.problems.push_back(fmt::format("{}: has no snapshot {}", escaped(f.path()), in_quotes(name)));
-                continue;
-            }
-            if (found && m->pack() != packed)
-                throw failed("{}: its snapshot {} is another one than that of the folder before: name the folders of one of them",
-                             escaped(f.path()), in_quotes(name));
-            if (!found) {
-                packed = m->pack();
-                out.manifest = std::move(*m);
-                found = true;
-            }
-        } catch (const Error& e) {
-            if (e.code() != Exit::damaged) throw;
-            damaged_one = true;
-            out.problems.emplace_back(e.what());
-        }
-    }
-    if (found) return out;
+    Manifests m = read_manifests(folders, name);
+    if (m.unreadable) throw Error(*m.unreadable);
+    if (m.manifest) return {std::move(*m.manifest), std::move(m.problems)};
     std::string why;
-    for (const std::string& p : out.problems) why += (why.empty() ? "" : "; ") + p;
-    throw Error(damaged_one ? Exit::damaged : Exit::failed, why);
+    for (const std::string& p : m.problems) why += (why.empty() ? "" : "; ") + p;
+    throw Error(m.damaged ? Exit::damaged : Exit::failed, why);
 }
 
 std::uint64_t pieces_only_on_disk(const Manifest& m, const std::vector<Folder>& folders) {
@@ -137,7 +117,7 @@ std::string content_of(const Manifest& m, std::size_t piece) {
 
 Restored restore(const Manifest& m, const std::vector<Folder>& folders, const ReadDisk& disk, const Outputs& outputs,
                  const std::function<void(std::uint64_t)>& progress) {
-    Pieces pieces(m, folders, disk);
+    PieceReader pieces(m, folders, disk);
     const auto out = writer_of(m, outputs);
     const auto whole = [&](Run::Kind kind) {
         for (const Run& r : m.runs)
