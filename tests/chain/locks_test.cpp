@@ -10,6 +10,7 @@
 #include "qcow2/chain.hpp"
 #include "qcow2/seal.hpp"
 #include "qcow2/unseal.hpp"
+#include "support/error_of.hpp"
 #include "support/process.hpp"
 #include "support/random_layer.hpp"
 
@@ -48,15 +49,6 @@ public:
         wait_for_lock(image ? 203 : 101);
     }
 };
-
-std::string error_of(const std::function<void()>& what) {
-    try {
-        what();
-    } catch (const Error& e) {
-        return e.what();
-    }
-    return "";
-}
 
 std::string writing(const std::string& path, const Process& p) {
     return path + ": is open for writing in qemu-io (process " + std::to_string(p.pid()) + "): stop it first";

@@ -9,6 +9,7 @@
 #include "chain/recover.hpp"
 #include "io/error.hpp"
 #include "qcow2/seal.hpp"
+#include "support/error_of.hpp"
 #include "support/random_layer.hpp"
 
 namespace dmchain::test {
@@ -22,15 +23,6 @@ ChainOptions in_use() {
     ChainOptions o;
     o.in_use = true;
     return o;
-}
-
-std::string error_of(const std::function<void()>& what) {
-    try {
-        what();
-    } catch (const Error& e) {
-        return e.what();
-    }
-    return "";
 }
 
 // Layers of a disk of 8 clusters: base.qcow2, then those that are added, each with one cluster of its own.

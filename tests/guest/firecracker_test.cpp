@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include "support/error_of.hpp"
 #include "support/image_content.hpp"
 
 namespace dmchain::guest {
@@ -28,12 +29,7 @@ std::string sparse(const Folder& folder, const std::string& name, const std::map
 }
 
 std::string said(const std::string& memory, const std::vector<std::string>& diffs = {}, const std::string& state = "") {
-    try {
-        read_firecracker(memory, diffs, state);
-    } catch (const Error& e) {
-        return e.what();
-    }
-    return "";
+    return test::error_of([&] { read_firecracker(memory, diffs, state); });
 }
 
 }  // namespace

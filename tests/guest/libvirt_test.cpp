@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "guest/open.hpp"
+#include "support/error_of.hpp"
 #include "support/image_content.hpp"
 #include "support/stream_maker.hpp"
 
@@ -34,12 +35,7 @@ struct Variable {
 };
 
 std::string said(const std::string& path) {
-    try {
-        read_image(open_source(path));
-    } catch (const Error& e) {
-        return e.what();
-    }
-    return "";
+    return test::error_of([&] { read_image(open_source(path)); });
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include "guest/open.hpp"
+#include "support/error_of.hpp"
 #include "support/image_content.hpp"
 #include "support/state_maker.hpp"
 #include "support/stream_maker.hpp"
@@ -17,12 +18,7 @@ using test::Folder;
 using test::StreamMaker;
 
 std::string said(const std::string& what) {
-    try {
-        read_image(open_source(what));
-    } catch (const Error& e) {
-        return e.what();
-    }
-    return "";
+    return test::error_of([&] { read_image(open_source(what)); });
 }
 
 }  // namespace

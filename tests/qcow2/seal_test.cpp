@@ -12,6 +12,7 @@
 #include "qcow2/room.hpp"
 #include "qcow2/seal.hpp"
 #include "qcow2/unseal.hpp"
+#include "support/error_of.hpp"
 #include "support/random_layer.hpp"
 
 namespace dmchain::test {
@@ -54,12 +55,7 @@ std::string error_of(const std::string& path, const SealOptions& o = {}) {
 }
 
 std::string error_of_unseal(const std::string& path, unsigned bits, unsigned units) {
-    try {
-        unseal(path, bits, units);
-    } catch (const Error& e) {
-        return e.what();
-    }
-    return "";
+    return test::error_of([&] { unseal(path, bits, units); });
 }
 
 RandomLayerOptions options_of(std::uint64_t seed) {
