@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // See export.hpp: a chain as it is, in a folder of its own.
 #include <fmt/format.h>
-#include <fcntl.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstdio>
 #include <filesystem>
 #include <set>
 #include <vector>
 
 #include "chain/export.hpp"
+#include "chain/new_folder.hpp"
 #include "io/copy_file.hpp"
-#include "io/no_room.hpp"
 #include "io/text.hpp"
 #include "io/writable.hpp"
 #include "qcow2/active.hpp"
@@ -54,9 +50,6 @@ std::uint64_t layer_bytes(const qcow2::Chain& chain) {
 }
 
 void export_layers(const qcow2::Chain& chain, const std::string& path, const ExportHow& how) {
-    std::error_code none;
-    if (fs::exists(fs::symlink_status(path, none)))
-        throw failed("{}: is there already: name a folder that is not there", escaped(path));
     std::vector<std::string> names;
     std::set<std::string> taken;
     for (const auto& l : chain.layers()) {
@@ -67,29 +60,19 @@ void export_layers(const qcow2::Chain& chain, const std::string& path, const Exp
         names.push_back(free_name(fs::path(l->file().name()).filename(), taken));
     }
 
-    const std::string making = fmt::format("{}.{}.tmp", path, ::getpid());
-    std::error_code error;
-    if (!fs::create_directory(making, error)) throw_not_written(escaped(making), "make the folder", error.value());
-    try {
-        for (std::size_t i = 0; i < names.size(); i++) {
-            const File& from = chain.layers()[i]->file();
-            const std::string to = making + "/" + names[i];
-            std::uint64_t before = 0;
-            const auto reach = [&](std::uint64_t done) { how.progress(done - std::exchange(before, done)); };
-            copy_file(from.path(), to, 0, {}, reach);
-            reach(from.size());
-            if (!i || says(to, names[i - 1])) continue;
-            Writable copy = Writable::open(to);
-            qcow2::set_backing_name(copy, names[i - 1]);
-        }
-        sync_folder_of(making + "/" + names.back());
-        if (::renameat2(AT_FDCWD, making.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) != 0)
-            throw_not_written(escaped(making), fmt::format("rename to {}", escaped(path)), errno);
-    } catch (...) {
-        fs::remove_all(making, none);
-        throw;
+    NewFolder folder(path);
+    for (std::size_t i = 0; i < names.size(); i++) {
+        const File& from = chain.layers()[i]->file();
+        const std::string to = folder.making() + "/" + names[i];
+        std::uint64_t before = 0;
+        const auto reach = [&](std::uint64_t done) { how.progress(done - std::exchange(before, done)); };
+        copy_file(from.path(), to, 0, {}, reach);
+        reach(from.size());
+        if (!i || says(to, names[i - 1])) continue;
+        Writable copy = Writable::open(to);
+        qcow2::set_backing_name(copy, names[i - 1]);
     }
-    sync_folder_of(path);
+    folder.commit();
 }
 
 }  // namespace dmchain::chain
