@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash disable=SC2154
+# What stored memory of guests takes, and how long storing and restoring takes, beside cp of as many bytes to the same file system. Guests of
+# 1 GiB with Debian's kernels, as those of the published figures: about 300 MiB of files in the cache, 158 or 80 MiB of a process. Sourced by
+# tests/bench/run.
+
+# guest MACHINE MEMORY-MIB PROCESS-MIB FILES-MIB: $work/memory and $work/top.qcow2, with the disk of that moment.
+bench_guest() {
+    local release holder=$DMCHAIN_BIN/tests/guest-memory/holder mem=$2 process_mib=$3 more_mib=$(($4 - 60))
+    release=$(qemu_release "$1")
+    rm -rf "$work"/{disk.d,initrd*,base.raw,top.qcow2,memory}
+    make_guest "$release"
+    qemu-img create -q -f qcow2 -b base.raw -F raw "$work/top.qcow2"
+    start_guest "$release" "$work/top.qcow2"
+    wait_for "$work/console" 'guest: ready'
+    stop_guest "$work/memory"
+}
+
+fresh_folders() {
+    rm -rf "$work"/{a,b,c}
+    mkdir "$work"/{a,b,c}
+    sync -f "$work"
+}
+store_memory() { "$DMCHAIN_BIN/dmchain" replicate --memory "$work/memory" --to "dir:$work/a,$work/b,$work/c" --name one "$@"; }
+# The most memory that a command takes, in bytes.
+memory_of() {
+    "$@" >"$work/said" 2>&1 &
+    local pid=$! most=0 now
+    while now=$(awk '/^VmHWM:/ { print $2 * 1024 }' /proc/$pid/status 2>/dev/null) && [ -n "$now" ]; do
+        most=$now
+        sleep 0.005
+    done
+    wait $pid || die "$*: $(cat "$work/said")"
+    echo "$most"
+}
+
+# saving MACHINE: what is stored, by class and in all.
+saving() {
+    local way extra packed
+    printf 'compress = zstd\n' >"$work/zstd"
+    for way in memory memory-and-disk; do
+        extra=()
+        [ $way = memory ] || extra=(--disk "$work/top.qcow2")
+        fresh_folders
+        store_memory "${extra[@]}" --policy "$work/zstd" --json >"$work/packed"
+        packed=$(jq .written_bytes "$work/packed")
+        store_memory "${extra[@]}" --dry-run --json |
+            jq -c --arg m "$1" --arg w $way --argjson p "$packed" '{test: "saving", guest: $m, way: $w, kernel, stored_bytes, compressed_bytes: $p,
+                all_copied_bytes, nonzero_copied_bytes, classes}' >"$work/row"
+        say "$(cat "$work/row")"
+    done
+}
+
+# speed MACHINE: medians, in turn. cp reads and writes on the same file system.
+speed() {
+    local r bytes what
+    rm -f "$work"/t-*
+    for ((r = 0; r < rounds; r++)); do
+        "$DMCHAIN_BIN/dmchain" guest-map "$work/memory" >"$work/said" # the page cache
+        took "$DMCHAIN_BIN/dmchain" guest-map "$work/memory" >>"$work/t-classify"
+        fresh_folders
+        took store_memory --disk "$work/top.qcow2" >>"$work/t-replicate-disk"
+        fresh_folders
+        took store_memory >>"$work/t-replicate"
+        rm -rf "$work/copy"
+        mkdir "$work/copy"
+        # As much as was written, in the same sizes; from files that are in the page cache.
+        took cp -r "$work/a" "$work/b" "$work/c" "$work/copy" >>"$work/t-cp"
+        rm -rf "$work/copy"
+        mkdir "$work/copy"
+        took cp "$work/memory" "$work/copy/1" >>"$work/t-cp-one"
+        took sh -c 'cp "$1/memory" "$1/copy/2" && cp "$1/memory" "$1/copy/3"' - "$work" >"$work/two"
+        paste "$work/two" <(tail -n 1 "$work/t-cp-one") | awk '{ print $1 + $2 }' >>"$work/t-cp-three"
+        rm -f "$work/again"
+        took "$DMCHAIN_BIN/dmchain" restore one --from "dir:$work/a,$work/b,$work/c" --memory "$work/again" >>"$work/t-restore"
+        rm -rf "$work/again" "$work/copy"
+    done
+    bytes=$(du -sb "$work"/{a,b,c} | awk '{ n += $1 } END { print n }')
+    for what in classify replicate replicate-disk cp cp-one cp-three restore; do
+        say "$(jq -cn --arg m "$1" --arg t $what --argjson s "$(median <"$work/t-$what")" --argjson b "$bytes" \
+            --argjson f "$(stat -c %s "$work/memory")" '{test: "speed", guest: $m, what: $t, seconds: $s, written_bytes: $b, file_bytes: $f}')"
+    done
+}
+
+replica() (
+    # shellcheck source=/dev/null
+    . "$top/tests/guest-memory/guest.sh"
+    results=$work/results work=$work/guest
+    say() { printf '%s\n' "$1" >>"$results"; }
+    mkdir "$work"
+    trap end_guest EXIT
+    note 'replica: 6.1'
+    bench_guest qemu-6.1 1024 158 297
+    saving qemu-6.1
+    note 'replica: 6.12'
+    bench_guest qemu-6.12 1024 80 396
+    saving qemu-6.12
+    speed qemu-6.12
+    note 'replica: 8 GiB'
+    bench_guest qemu-6.12 8192 80 396
+    fresh_folders
+    say "$(jq -cn --argjson b "$(memory_of "$DMCHAIN_BIN/dmchain" guest-map "$work/memory")" \
+        --argjson r "$(memory_of store_memory)" '{test: "memory", memory_gib: 8, guest_map_rss_bytes: $b, replicate_rss_bytes: $r}')"
+)
