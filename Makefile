@@ -80,6 +80,7 @@ check: check-build
 
 .PHONY: check-long
 check-long: check-build module-for-uml
+	tests/vm/packages long
 	ctest --test-dir $(BUILD) --output-on-failure -j$(JOBS)
 
 .PHONY: bench

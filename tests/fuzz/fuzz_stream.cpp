@@ -2,7 +2,7 @@
 // libFuzzer target: memory of guests. Input that begins with 's' is an image of it behind that byte, in any form that is told by
 // its content, with 'q' a qcow2 image with the state of a machine: it is read, what its guest uses it for is looked up, and it is
 // written again. With 'm' it is a manifest of stored memory, whose checksum is made right first: what is read is packed again,
-// and must be the same.
+// and must be the same. With 'd' it is a guest's disk, whose free blocks are looked up.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -17,6 +17,7 @@
 #include "guest/stream.hpp"
 #include "guest/vm_state.hpp"
 #include "io/error.hpp"
+#include "replica/free_blocks.hpp"
 #include "replica/manifest.hpp"
 #include "support/image_content.hpp"
 
@@ -77,6 +78,18 @@ void read_manifest(const std::uint8_t* data, std::size_t size) {
     require(replica::Manifest::unpack(packed, "manifest").pack() == packed, "what is packed reads the same");
 }
 
+void look_at_disk(const std::uint8_t* data, std::size_t size) {
+    const auto read = [&](void* to, std::size_t bytes, std::uint64_t at) {
+        require(at <= size && bytes <= size - at, "only what is on the disk is read");
+        std::memcpy(to, data + at, bytes);
+    };
+    std::uint64_t end = 0;
+    for (const replica::DiskRange& r : replica::free_blocks(read, size)) {
+        require(r.begin >= end && r.end > r.begin && r.end <= size, "free blocks ascend, on the disk");
+        end = r.end;
+    }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -90,6 +103,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         }
         if (data[0] == 'q') check_image(guest::open_vm_state(file_of(data + 1, size - 1), std::nullopt));
         if (data[0] == 'm') read_manifest(data + 1, size - 1);
+        if (data[0] == 'd') look_at_disk(data + 1, (size - 1) / 512 * 512);
     } catch (const Error& e) {
         require(e.code() == Exit::failed || e.code() == Exit::damaged, "a refusal is a failure or damage");
         require(std::strchr(e.what(), '\n') == nullptr, "a refusal is one line");

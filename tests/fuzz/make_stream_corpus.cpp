@@ -5,6 +5,7 @@
 
 #include "replica/manifest.hpp"
 #include "support/core_maker.hpp"
+#include "support/folder.hpp"
 #include "support/state_maker.hpp"
 #include "support/stream_maker.hpp"
 
@@ -40,5 +41,20 @@ int main(int argc, char** argv) {
     m.form = guest::Form::stream;
     const std::vector<unsigned char> packed = m.pack();
     seed("manifest", 'm', std::string(packed.begin(), packed.end()));
+    m.blocks = {{"disk", 64 * 4096}};
+    m.runs.erase(m.runs.begin());
+    m.runs[0].kind = replica::Run::Kind::unused;
+    const std::string id(32, 'a'), below(32, 'b');
+    m.layer = replica::DiskLayer{id, below, 64 * 4096, "top.qcow2", qcow2::Label{1, "monday", "note"}};
+    m.name = m.layer->name();
+    const std::vector<unsigned char> layer = m.pack();
+    seed("manifest-layer", 'm', std::string(layer.begin(), layer.end()));
+
+    const std::string disk = folder.string() + "-disk";
+    if (!test::run("rm -f '" + disk + "' && truncate -s 72K '" + disk +
+                   "' && mke2fs -q -F -t ext4 -b 1024 -N 16 -O ^has_journal '" + disk + "'")
+             .out.empty())
+        return 1;
+    seed("disk", 'd', test::read_file(disk));
     return 0;
 }

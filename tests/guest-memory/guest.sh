@@ -9,7 +9,7 @@ end_guest() {
     guest_pid=''
 }
 
-# make_guest RELEASE: its initrd, and its disk base.raw.
+# make_guest RELEASE: its initrd, and its disk base.raw. $more_mib: of files that it reads, besides 60 MiB or so.
 make_guest() {
     local image=$CACHE/image-$1 root=$work/initrd.d
     mkdir -p "$root/bin" "$work/disk.d/data" "$work/disk.d/bin"
@@ -20,13 +20,14 @@ make_guest() {
     cp "$holder" "$work/disk.d/bin/holder"
     head -c 24M /dev/urandom >"$work/disk.d/data/mapped"
     for i in $(seq 40); do head -c $((RANDOM * 60)) /dev/urandom >"$work/disk.d/data/file$i"; done
+    head -c "${more_mib:-0}M" /dev/urandom >"$work/disk.d/data/more"
     (cd "$work/disk.d" && find bin data -type f -print0 | xargs -0 md5sum) >"$work/sums"
     mv "$work/sums" "$work/disk.d/sums"
-    truncate -s 256M "$work/base.raw"
+    truncate -s $((256 + ${more_mib:-0} * 2))M "$work/base.raw"
     mkfs.ext4 -q -F -b 4096 -d "$work/disk.d" -E lazy_itable_init=0,nodiscard "$work/base.raw"
 }
 
-# start_guest RELEASE DISK [OPTION]...: DISK is a qcow2 file. Its words go to $work/console, what the monitor says to $work/said.
+# start_guest RELEASE DISK [OPTION]...: DISK is a qcow2 file. $mem: MiB of memory, $process_mib: of these, of a process. Its words go to $work/console, what the monitor says to $work/said.
 start_guest() {
     local release=$1 disk=$2
     shift 2
@@ -40,7 +41,7 @@ start_guest() {
         -display none -no-reboot -chardev "pipe,id=serial,path=$work/serial" -serial chardev:serial \
         -chardev "pipe,id=monitor,path=$work/monitor" -mon chardev=monitor,mode=readline -device vmcoreinfo \
         -kernel "$CACHE/image-$release/boot/vmlinuz-$release" -initrd "$work/initrd" \
-        -append "console=ttyS0 loglevel=4 panic=-1 oops=panic" \
+        -append "console=ttyS0 loglevel=4 panic=-1 oops=panic holder=${process_mib:-48}" \
         -drive "file=$disk,if=none,id=disk0,format=qcow2,cache=unsafe" -device virtio-blk-pci,drive=disk0 "$@" \
         </dev/null >"$work/qemu.log" 2>&1 9>&- &
     guest_pid=$!
@@ -86,4 +87,18 @@ stop_guest() {
     monitor quit
     wait "$guest_pid" || true
     guest_pid=''
+}
+
+# go_on RELEASE OVERLAY STREAM-OPTION...: the guest goes on with a new image on its disk, $top, and looks at what it has.
+go_on() {
+    local wrong
+    qemu-img create -q -f qcow2 -b "$top" -F qcow2 "$work/$2"
+    start_guest "$1" "$work/$2" "${@:3}"
+    resume_guest
+    echo check >"$work/serial.in"
+    wait_for "$work/console" 'guest: done'
+    wait "$guest_pid" || true
+    guest_pid=''
+    wrong=$(tr -d '\r' <"$work/console" | grep -vxE 'guest: (check|done)|\[.*reboot: Power down|' || true)
+    [ -z "$wrong" ] || die "the guest that was restored says: $wrong"
 }

@@ -10,25 +10,25 @@ namespace dmchain::replica {
 namespace {
 
 struct Looked {
-    std::vector<Folder> folders;
+    Store places;
     Catalog catalog;
     Pieces pieces;
 };
 Looked look(const std::string& store) {
-    Looked out{open_folders(store), {}, {}};
-    out.catalog = read_catalog(out.folders);
+    Looked out{open_store(store), {}, {}};
+    out.catalog = read_catalog(out.places);
     out.pieces = wanted_copies(out.catalog);
-    read_copies(out.pieces, out.folders, [](std::uint64_t) {});
+    read_copies(out.pieces, out.places, [](std::uint64_t) {});
     return out;
 }
 
 Repair mend(const std::string& store) {
-    for (Folder& f : open_folders(store)) f.begin_writing();  // empty folders become stores
+    for (Place& f : open_store(store)) f.begin_writing();  // empty folders become stores
     Looked l = look(store);
-    for (Folder& f : l.folders) f.begin_writing();
-    const Repair r = plan_repair(l.catalog, l.pieces, l.folders);
+    for (Place& f : l.places) f.begin_writing();
+    const Repair r = plan_repair(l.catalog, l.pieces, l.places);
     std::uint64_t told = 0;
-    repair(l.catalog, l.pieces, l.folders, [&](std::uint64_t n) { told += n; });
+    repair(l.catalog, l.pieces, l.places, [&](std::uint64_t n) { told += n; });
     CHECK(told == r.bytes);
     return r;
 }
@@ -59,7 +59,7 @@ TEST_CASE("repair: a folder that is lost, and one with damage, get their copies 
     fs::resize_file(s.pieces("c")[1], 1);
     flip(s.folder / "c/snapshots/one");
     const Looked before = look(s.all);
-    CHECK(health_of(before.catalog.snapshots.at(0), before.pieces).short_ones == pieces);
+    CHECK(health_of(before.catalog, before.catalog.snapshots.at(0), before.pieces).short_ones == pieces);
     CHECK(before.catalog.problems.size() == 2);
     const Repair r = mend(s.all);
     CHECK(r.copies == pieces + 2);
@@ -136,7 +136,7 @@ TEST_CASE("gc of a store: pieces of no snapshot go, and nothing as long as it is
     s.store("two", bytes);
     const auto clean = [&](bool dry_run) {
         const Looked l = look(s.all);
-        return remove_unused(l.catalog, l.folders, dry_run);
+        return remove_unused(l.catalog, l.places, dry_run);
     };
     CHECK(clean(false).copies == 0);
     for (const char* f : {"a", "b", "c"}) fs::remove(s.folder / f + "/snapshots/two");
@@ -152,7 +152,8 @@ TEST_CASE("gc of a store: pieces of no snapshot go, and nothing as long as it is
     flip(s.folder / "b/snapshots/one");
     CHECK(clean(false).copies == 0);
     flip(s.folder / "c/snapshots/one");
-    CHECK(test::error_of([&] { clean(false); }).starts_with("the snapshot 'one' has no manifest that is whole"));
+    CHECK(
+        test::error_of([&] { clean(false); }).starts_with("the snapshot 'one', or a layer of it, has no manifest that is whole"));
     CHECK(s.pieces("a").size() == alone);
 }
 

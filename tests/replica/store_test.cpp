@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Storing and restoring, with folders that are lost and copies that are damaged: what comes back is what was stored, or nothing.
+#include <algorithm>
 #include <functional>
 
 #include "guest/firecracker.hpp"
+#include "replica/repair.hpp"
 #include "replica/stores.hpp"
 
 namespace dmchain::replica {
@@ -18,6 +20,46 @@ TEST_CASE("store: what was stored comes back, also from one folder of three") {
     CHECK(
         s.restore("two") ==
         fmt::format("{0}/a: has no snapshot 'two'; {0}/b: has no snapshot 'two'; {0}/c: has no snapshot 'two'", s.folder.path()));
+}
+
+TEST_CASE("store: compressed, what was stored comes back; damaged it is not used, and repair compresses it again") {
+    Stores s;
+    s.compress = true;
+    const Stored stored = s.store("one", small);
+    CHECK(same(small, s.restore("one")));
+    std::uint64_t bytes = 0, packed = 0;
+    for (const char* in : {"a", "b", "c"})
+        for (const auto& p : s.pieces(in)) {
+            bytes += fs::file_size(p);
+            packed += p.ends_with(".zst");
+        }
+    // Of the four pieces, the five pages are what gets smaller.
+    CHECK(packed == 3);
+    CHECK(stored.written_bytes - 3 * fs::file_size(s.folder / "a/snapshots/one") == bytes);
+    // The same again, whichever way: it is there.
+    s.compress = false;
+    CHECK(s.store("two", small).reused_bytes != 0);
+    CHECK(s.pieces("a").size() == 4);
+    for (const char* in : {"a", "b"})
+        for (const auto& p : s.pieces(in))
+            if (p.ends_with(".zst")) in[0] == 'a' ? flip(p) : fs::resize_file(p, 5);
+    CHECK(same(small, s.restore("two")));
+    // Written again in the other form: the damaged file goes.
+    s.store("three", small);
+    for (const char* in : {"a", "b", "c"}) CHECK(s.pieces(in).size() == 4);
+    CHECK(same(small, s.restore("two", "dir:" + s.folder / "a")));
+
+    fs::remove_all(s.folder / "a");
+    fs::remove_all(s.folder / "b");
+    for (const char* name : {"a", "b"}) fs::create_directory(s.folder / name);
+    Store places = open_store(s.all);
+    for (Place& f : places) f.begin_writing();
+    const Catalog catalog = read_catalog(places);
+    Pieces pieces = wanted_copies(catalog);
+    read_copies(pieces, places, [](std::uint64_t) {});
+    repair(catalog, pieces, places, [](std::uint64_t) {});
+    for (const char* in : {"a", "b", "c"})
+        CHECK(std::ranges::count_if(s.pieces(in), [](const std::string& p) { return p.ends_with(".zst"); }) == 1);
 }
 
 TEST_CASE("store: what was stored comes back in its form") {
@@ -55,8 +97,7 @@ TEST_CASE("store: damaged copies are not used, and without any other the snapsho
     CHECK(same(small, s.restore("one")));
     const auto pieces = s.pieces("c");
     fs::remove(pieces[0]);
-    CHECK(missing_pieces(*open_folders(s.all)[2].read_manifest("one"), open_folders("dir:" + (s.folder / "c")), false).size() ==
-          1);
+    CHECK(missing_pieces(*open_store(s.all)[2].read_manifest("one"), open_store("dir:" + (s.folder / "c")), false).size() == 1);
 }
 
 TEST_CASE("store: a damaged manifest is left, another is taken") {
@@ -64,7 +105,7 @@ TEST_CASE("store: a damaged manifest is left, another is taken") {
     s.store("one", small);
     flip(s.folder / "a/snapshots/one");
     CHECK(same(small, s.restore("one")));
-    CHECK(find_manifest(open_folders(s.all), "one").problems.size() == 1);
+    CHECK(find_manifest(open_store(s.all), "one").problems.size() == 1);
     flip(s.folder / "b/snapshots/one");
     fs::remove(s.folder / "c/snapshots/one");
     CHECK(s.restore("one").find("/c: has no snapshot 'one'") != std::string::npos);
@@ -99,14 +140,14 @@ TEST_CASE("store: folders that are not stores, not empty, the same, or in use ar
     Stores s;
     const auto said = [](const std::string& store) {
         try {
-            for (Folder& f : open_folders(store)) f.begin_writing();
+            for (Place& f : open_store(store)) f.begin_writing();
         } catch (const Error& e) {
             return std::string(e.what());
         }
         return std::string("opened");
     };
     const std::string a = s.folder / "a";
-    CHECK(said(a) == "'" + a + "': is no store: expected dir:FOLDER[,FOLDER...]");
+    CHECK(said(a) == "'" + a + "': is no store: expected dir:FOLDER[,FOLDER...] or rados:POOL[,POOL...]");
     CHECK(said("dir:") == "'dir:': has a folder without a name");
     CHECK(said("dir:" + a + ",") == "'dir:" + a + ",': has a folder without a name");
     CHECK(said("dir:" + a + "," + a + "/.") == a + "/: is the same folder as " + a + ": name folders on different disks");
@@ -114,10 +155,10 @@ TEST_CASE("store: folders that are not stores, not empty, the same, or in use ar
     s.folder.write("b/file", "mine");
     CHECK(said("dir:" + (s.folder / "b")) ==
           (s.folder / "b") + ": is no store of dmchain, and not empty: name a store, or an empty folder");
-    std::vector<Folder> held = open_folders("dir:" + a);
+    Store held = open_store("dir:" + a);
     held[0].begin_writing();
     CHECK(said("dir:" + a) == a + ": another dmchain works on it: wait until it is done");
-    CHECK_THROWS_AS(open_folders("dir:" + (s.folder / "c"))[0].require_store(), Error);
+    CHECK_THROWS_AS(open_store("dir:" + (s.folder / "c"))[0].require_store(), Error);
 }
 
 TEST_CASE("store: what a run that was broken off left is taken away, and harms nothing") {

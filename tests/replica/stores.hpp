@@ -30,6 +30,8 @@ struct Stores {
         for (const char* name : {"a", "b", "c"}) fs::create_directory(folder / name);
     }
 
+    bool compress = false;
+
     Stored store(const std::string& name, const std::string& bytes) {
         return store(name, guest::read_image(guest::Source(File(folder.write("stream-" + name, bytes)))));
     }
@@ -37,22 +39,25 @@ struct Stores {
         const guest::Candidates none;
         const Policy policy;
         const guest::PageMap map = guest::classify(image, none);
-        std::vector<Folder> folders = open_folders(all);
-        for (Folder& f : folders) f.begin_writing();
+        Store places = open_store(all);
+        for (Place& f : places) f.begin_writing();
         const Plan plan = make_plan(image, map, policy, std::nullopt);
         std::uint64_t told = 0;
-        const Stored s =
-            replica::store(image, map, plan, policy, name, std::nullopt, folders, [&](std::uint64_t n) { told += n; });
+        const std::function<void(std::uint64_t)> progress = [&](std::uint64_t n) { told += n; };
+        PieceWriter writer(places, compress, progress);
+        Manifest m = new_manifest(name, places);
+        store_memory(image, map, plan, policy, writer, m);
+        const Stored s = writer.finish(m, {});
         CHECK(told == plan.stored_bytes());
         return s;
     }
     // The file, or what was said. @state: what comes into that file.
     std::string restore(const std::string& name, const std::string& from, std::string* state = nullptr) const {
         try {
-            const std::vector<Folder> folders = open_folders(from);
-            const Source source = find_manifest(folders, name);
+            const Store places = open_store(from);
+            const Source source = find_manifest(places, name);
             std::string out, none;
-            replica::restore(source.manifest, folders, {}, {test::put_into(out), test::put_into(state ? *state : none)},
+            replica::restore(source.manifest, places, {}, {test::put_into(out), test::put_into(state ? *state : none)},
                              [](std::uint64_t) {});
             return out;
         } catch (const Error& e) {

@@ -67,7 +67,8 @@ CLI::App* add_gc(CLI::App& app, Exit& status) {
     // Only who names what matters: not whether it could be read.
     o->fleet.assume_raw = true;
     CLI::App* c = app.add_subcommand("gc", "Remove what broken operations left in folders, if it is provably nobody's");
-    c->add_option("DIR", o->fleet.folders, "Folders, with all that is below them; or a store of replicate, as dir:DIR[,DIR...]")
+    c->add_option("DIR", o->fleet.folders,
+                  "Folders, with all that is below them; or a store of replicate, as dir:DIR[,DIR...] or rados:POOL[,POOL...]")
         ->required();
     c->add_option("--forget", o->forget, "Of a store: this snapshot goes, and all that is only its. Repeatable")
         ->type_name("SNAPSHOT")

@@ -23,25 +23,25 @@ struct Options {
 };
 
 void run(const Options& o, Exit& status) {
-    std::vector<replica::Folder> folders = replica::open_folders(o.store);
-    if (std::none_of(folders.begin(), folders.end(), [](const auto& f) { return f.is_store(); }))
+    replica::Store places = replica::open_store(o.store);
+    if (std::none_of(places.begin(), places.end(), [](const auto& f) { return f.is_store(); }))
         throw failed("{}: no folder of it is a store of dmchain", in_quotes(o.store));
-    for (auto& f : folders) {
+    for (auto& f : places) {
         if (!o.dry_run)
             f.begin_writing();
         else if (f.is_store())
             f.begin_reading();
     }
-    const replica::Catalog catalog = replica::read_catalog(folders);
+    const replica::Catalog catalog = replica::read_catalog(places);
     replica::Pieces pieces = replica::wanted_copies(catalog);
     {
         Progress progress("reading", replica::wanted_bytes(pieces), Progress::Counts::bytes);
-        replica::read_copies(pieces, folders, [&](std::uint64_t n) { progress.add(n); });
+        replica::read_copies(pieces, places, [&](std::uint64_t n) { progress.add(n); });
     }
-    const replica::Repair r = replica::plan_repair(catalog, pieces, folders);
+    const replica::Repair r = replica::plan_repair(catalog, pieces, places);
     if (!o.dry_run) {
         Progress progress("copying", r.bytes, Progress::Counts::bytes);
-        replica::repair(catalog, pieces, folders, [&](std::uint64_t n) { progress.add(n); });
+        replica::repair(catalog, pieces, places, [&](std::uint64_t n) { progress.add(n); });
     }
     if (!r.lost_snapshots.empty()) status = Exit::damaged;
     if (o.json)
@@ -69,9 +69,10 @@ void run(const Options& o, Exit& status) {
 CLI::App* add_repair(CLI::App& app, Exit& status) {
     auto o = std::make_shared<Options>();
     CLI::App* c = app.add_subcommand("repair", "Make lost and damaged copies of stored snapshots again");
-    c->add_option("STORE", o->store, "The folders that are left, and empty ones for those that are lost")
-        ->required()
-        ->type_name("dir:DIR[,DIR...]");
+    c->add_option("STORE", o->store,
+                  "The folders that are left, and empty ones for those that are lost, as dir:DIR[,DIR...]; or the pools, as "
+                  "rados:POOL[,POOL...]")
+        ->required();
     c->add_flag("--dry-run", o->dry_run, "Only say what would be done");
     c->add_flag("--json", o->json, "Print JSON");
     c->callback([o, &status] { run(*o, status); });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// dmchain replicate: stores the memory of a stopped guest in folders on several disks.
+// dmchain replicate: stores the memory of a stopped guest, and the layers of its disk, in folders on several disks.
 #include "replica/replicate.hpp"
 
 #include <fmt/chrono.h>
@@ -19,6 +19,7 @@
 #include "io/lasting.hpp"
 #include "io/progress.hpp"
 #include "io/text.hpp"
+#include "replica/disk_layers.hpp"
 
 namespace dmchain::commands {
 
@@ -26,7 +27,8 @@ namespace {
 
 struct Options {
     MemoryOptions memory;
-    std::string disk;
+    std::string layers;  // of this disk are stored
+    std::string disk;    // is only looked at
     std::string store;
     std::string policy;
     std::string name;
@@ -37,7 +39,7 @@ struct Options {
 
 std::string copies(std::uint64_t n) { return counted(n, "copy", "copies"); }
 
-// The disk as it was at the snapshot that --disk names.
+// The disk as it was at a snapshot.
 struct Snapshot {
     qcow2::Chain chain;
     std::size_t point;
@@ -45,13 +47,13 @@ struct Snapshot {
 };
 
 Snapshot open_disk(const Options& o) {
-    const device::At at = device::split_at(o.disk);
+    const device::At at = device::split_at(o.layers.empty() ? o.disk : o.layers);
     const device::Subject subject = device::subject(at.what);
     qcow2::Chain chain = subject.open(held(o.chain));
     const std::size_t point = device::find_point(chain, at.snapshot);
     const qcow2::Layer& layer = *chain.layers()[point];
     if (device::is_active(layer))
-        throw failed("{}: is being written to: name a snapshot, as --disk {}@SNAPSHOT", escaped(at.what), escaped(at.what));
+        throw failed("{}: is being written to: name a snapshot, as {}@SNAPSHOT", escaped(at.what), escaped(at.what));
     replica::Disk disk{layer.file().name(), chain::text_of(chain::point_id(layer))};
     return {std::move(chain), point, std::move(disk)};
 }
@@ -91,8 +93,29 @@ double saved(std::uint64_t stored, std::uint64_t of) {
     return of ? 100 - 100 * static_cast<double>(stored) / static_cast<double>(of) : 0;
 }
 
-void print(const Options& o, const GuestMemory& memory, const replica::Plan& plan, const replica::Policy& policy,
-           const std::optional<replica::Stored>& stored) {
+// What is done with the layers of a disk.
+struct LayerSums {
+    std::uint64_t layers = 0, stored_before = 0, data_bytes = 0, free_bytes = 0;
+};
+LayerSums sums_of(const std::vector<replica::LayerPlan>& layers) {
+    LayerSums s;
+    for (const auto& l : layers) {
+        s.layers++;
+        s.stored_before += l.stored;
+        s.data_bytes += l.data_bytes;
+        s.free_bytes += l.free_bytes;
+    }
+    return s;
+}
+
+void print_layers(const LayerSums& s, unsigned n, bool dry_run) {
+    fmt::print("{}: {} stored already; {} of the others {} in {}", counted(s.layers, "layer"), s.stored_before,
+               human_size(s.data_bytes), dry_run ? "would be stored" : "stored", copies(n));
+    if (s.free_bytes) fmt::print(", and {} left out that the guest's file system does not use", human_size(s.free_bytes));
+    fmt::print("\n");
+}
+
+void print_memory(const GuestMemory& memory, const replica::Plan& plan, const replica::Policy& policy, bool stored) {
     if (memory.map().release.empty())
         fmt::print("The guest is not understood, so all of its memory counts as critical: {}.\n", escaped(memory.map().reason));
     fmt::print("{:<12} {:>7} {:>10} {:>10} {:>10} {:>10}\n", "class", "copies", "size", "zero", "on disk", "stored");
@@ -106,15 +129,10 @@ void print(const Options& o, const GuestMemory& memory, const replica::Plan& pla
     fmt::print("\n{} {} in all: {:.1f} % less than {} of all memory ({}), {:.1f} % less than that without zero pages ({})\n",
                stored ? "Stored" : "Would store", human_size(plan.stored_bytes()), saved(plan.stored_bytes(), b.all),
                copies(b.copies), human_size(b.all), saved(plan.stored_bytes(), b.without_zero), human_size(b.without_zero));
-    if (stored)
-        fmt::print("{}: {} written, {} were there already\n", escaped(o.name), human_size(stored->written_bytes),
-                   human_size(stored->reused_bytes));
 }
 
-void print_json_of(const Options& o, const GuestMemory& memory, const replica::Plan& plan, const replica::Policy& policy,
-                   const std::optional<replica::Stored>& stored) {
+void add_memory(nlohmann::ordered_json& j, const GuestMemory& memory, const replica::Plan& plan, const replica::Policy& policy) {
     const Baselines b = baselines(plan, policy);
-    nlohmann::ordered_json j = {{"name", o.name}, {"dry_run", o.dry_run}};
     if (memory.map().release.empty())
         j["reason"] = memory.map().reason;
     else
@@ -132,75 +150,117 @@ void print_json_of(const Options& o, const GuestMemory& memory, const replica::P
     j["stored_bytes"] = plan.stored_bytes();
     j["all_copied_bytes"] = b.all;
     j["nonzero_copied_bytes"] = b.without_zero;
-    if (stored) {
-        j["written_bytes"] = stored->written_bytes;
-        j["reused_bytes"] = stored->reused_bytes;
-    }
-    print_json(j);
+}
+
+nlohmann::ordered_json json_of(const std::vector<replica::LayerPlan>& layers) {
+    auto out = nlohmann::ordered_json::array();
+    for (const auto& l : layers)
+        out.push_back(
+            {{"number", l.number}, {"stored_before", l.stored}, {"data_bytes", l.data_bytes}, {"free_bytes", l.free_bytes}});
+    return out;
 }
 
 void run(Options& o) {
+    if (o.layers.empty() && o.memory.file.empty())
+        throw Error(Exit::usage, "replicate: name the disk to store, as NAME@SNAPSHOT, or the memory with --memory, or both");
     if (o.name.empty()) o.name = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
     if (!replica::is_name(o.name))
         throw Error(Exit::usage,
                     fmt::format("replicate: {} is no name for a snapshot: letters, digits, '.', '-', '_', ':', at most 100",
                                 in_quotes(o.name)));
     const replica::Policy policy = o.policy.empty() ? replica::Policy() : replica::Policy(o.policy);
-    std::vector<replica::Folder> folders = replica::open_folders(o.store);
-    if (policy.highest() > folders.size())
+    replica::Store places = replica::open_store(o.store);
+    if (policy.highest() > places.most_copies())
         throw failed(
-            "the policy keeps {}, each in a folder of its own, and {} given: name more with --to, or other numbers with "
-            "--policy",
-            copies(policy.highest()), counted(folders.size(), "folder is", "folders are"));
-    for (const auto& f : folders)
-        if (f.has_manifest(o.name)) throw failed("{}: has a snapshot {}: name another", escaped(f.path()), in_quotes(o.name));
+            "the policy keeps {}, each in a folder of its own, or in a pool of that size, and {} given keeps {}: name more with "
+            "--to, "
+            "or other numbers with --policy",
+            copies(policy.highest()), places.size() == 1 ? "the one" : fmt::format("the {}", places.size()),
+            places.most_copies());
+    for (const auto& f : places)
+        if (f.has_manifest(o.name)) throw failed("{}: has a snapshot {}: name another", escaped(f.name()), in_quotes(o.name));
     std::optional<Snapshot> disk;
-    if (!o.disk.empty()) disk = open_disk(o);
-    const GuestMemory memory(o.memory);
-    if (memory.image().form == guest::Form::core)
+    if (!o.disk.empty() || !o.layers.empty()) disk = open_disk(o);
+    std::optional<GuestMemory> memory;
+    if (!o.memory.file.empty()) memory.emplace(o.memory);
+    if (memory && memory->image().form == guest::Form::core)
         throw failed(
             "{}: is an ELF core, which lacks what the devices hold, so that no machine can go on from it: take a migration "
-            "stream or "
-            "'virsh save'",
-            escaped(memory.image().source.name()));
-    std::optional<std::vector<replica::Backed>> backed;
-    if (disk) backed = find_backed(memory, policy, *disk);
-    const replica::Plan plan = replica::make_plan(memory.image(), memory.map(), policy, std::move(backed));
+            "stream or 'virsh save'",
+            escaped(memory->image().source.name()));
 
+    const unsigned layer_copies = policy.critical();
+    std::vector<replica::LayerPlan> layers;
+    if (!o.layers.empty()) {
+        Progress progress("looking at layers", disk->point + 1);
+        layers = replica::plan_layers(disk->chain, disk->point, places, layer_copies, [&](std::uint64_t n) { progress.add(n); });
+    }
+    std::optional<replica::Plan> plan;
+    if (memory) {
+        std::optional<std::vector<replica::Backed>> backed;
+        if (disk) backed = find_backed(*memory, policy, *disk);
+        // A page cannot be taken from a block that is not stored.
+        if (backed && !layers.empty())
+            std::erase_if(*backed, [gone = replica::left_out(layers)](const replica::Backed& p) {
+                return gone[p.disk / guest::page_bytes];
+            });
+        plan = replica::make_plan(memory->image(), memory->map(), policy, std::move(backed));
+    }
+
+    const LayerSums sums = sums_of(layers);
+    auto j = nlohmann::ordered_json{{"name", o.name}, {"dry_run", o.dry_run}};
+    if (plan) add_memory(j, *memory, *plan, policy);
+    if (!layers.empty()) j["layers"] = json_of(layers);
     std::optional<replica::Stored> stored;
     if (!o.dry_run) {
-        for (auto& f : folders) f.begin_writing();
-        Progress progress("storing", plan.stored_bytes(), Progress::Counts::bytes);
-        stored =
-            replica::store(memory.image(), memory.map(), plan, policy, o.name, disk ? std::optional(disk->disk) : std::nullopt,
-                           folders, [&](std::uint64_t n) { progress.add(n); });
+        for (auto& f : places) f.begin_writing();
+        Progress progress("storing", (plan ? plan->stored_bytes() : 0) + sums.data_bytes * layer_copies, Progress::Counts::bytes);
+        const std::function<void(std::uint64_t)> more = [&](std::uint64_t n) { progress.add(n); };
+        replica::PieceWriter pieces(places, policy.compress, more);
+        replica::Manifest manifest = replica::new_manifest(o.name, places);
+        if (disk) manifest.disk = disk->disk;
+        for (const auto& l : layers) manifest.layers.push_back(l.manifest.name);
+        const std::vector<replica::Manifest> new_layers =
+            layers.empty() ? std::vector<replica::Manifest>() : replica::store_layers(disk->chain, layers, layer_copies, pieces);
+        if (plan) replica::store_memory(memory->image(), memory->map(), *plan, policy, pieces, manifest);
+        stored = pieces.finish(manifest, new_layers);
+        j["written_bytes"] = stored->written_bytes;
+        j["reused_bytes"] = stored->reused_bytes;
     }
-    if (o.json)
-        print_json_of(o, memory, plan, policy, stored);
-    else
-        print(o, memory, plan, policy, stored);
+    if (o.json) return print_json(j);
+    if (plan) print_memory(*memory, *plan, policy, stored.has_value());
+    if (!layers.empty()) print_layers(sums, layer_copies, o.dry_run);
+    if (stored)
+        fmt::print("{}: {} written, {} were there already\n", escaped(o.name), human_size(stored->written_bytes),
+                   human_size(stored->reused_bytes));
 }
 
 }  // namespace
 
 CLI::App* add_replicate(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
-    CLI::App* c = app.add_subcommand("replicate", "Store the memory of a stopped guest in folders on several disks");
+    CLI::App* c = app.add_subcommand("replicate", "Store the memory of a guest, and its disk, in folders on several disks");
+    CLI::Option* const layers =
+        c->add_option("NAME@SNAPSHOT", o->layers,
+                      "The disk whose layers are stored: a snapshot of a device, or of the image on top of a chain");
     c->add_option("--memory", o->memory.file,
                   "The guest's memory: a migration stream, a file of 'virsh save', a qcow2 image with a state of savevm; - for "
                   "standard input")
-        ->required()
         ->type_name("FILE[@SNAPSHOT]");
-    c->add_option("--to", o->store, "Folders, on as many disks, that get the copies")->required()->type_name("dir:DIR[,DIR...]");
+    c->add_option("--to", o->store,
+                  "Folders on as many disks, as dir:DIR[,DIR...], or pools of Ceph, as rados:POOL[,POOL...], that get the copies")
+        ->required()
+        ->type_name("STORE");
     c->add_option(
          "--disk", o->disk,
-         "The guest's disk when its memory was taken: a device or the image on top of a chain. What is on it is not stored")
-        ->type_name("NAME[@SNAPSHOT]");
+         "The guest's disk when its memory was taken, if it is not to be stored: what is on it is not stored with the memory")
+        ->type_name("NAME[@SNAPSHOT]")
+        ->excludes(layers);
     add_firecracker_options(*c, o->memory);
     CLI::Option* const state =
         c->add_option("--state", o->memory.state, "The file with the state of the microVM's devices, which is stored, too");
     state->type_name("FILE")->needs("--firecracker");
-    c->get_option("--firecracker")->needs(state);
+    c->get_option("--firecracker")->needs(state)->needs(c->get_option("--memory"));
     c->add_option("--name", o->name, "Of the snapshot (default: the time)");
     c->add_option("--policy", o->policy, "How many copies of what: see dmchain-replicate(8)")->type_name("FILE");
     add_allow_options(*c, o->chain.allow, o->chain.assume_raw, "the disk's");

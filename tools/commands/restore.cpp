@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// dmchain restore: makes the file with stored memory again.
+// dmchain restore: makes the file with stored memory, and the files of stored layers, again.
+#include "replica/layer_files.hpp"
 #include "replica/restore.hpp"
 
 #include <fmt/format.h>
@@ -30,6 +31,7 @@ struct Options {
     std::string store;
     std::string memory;
     std::string state;
+    std::string layers;
     std::string disk;
     qcow2::ChainOptions chain;
     bool json = false;
@@ -41,8 +43,10 @@ struct DiskSource {
 };
 
 // What --disk names, or the snapshot that was there when the memory was stored: its file alone, whatever has come on top of it.
-DiskSource open_disk(const Options& o, const replica::Disk& stored) {
-    const device::At at = o.disk.empty() ? device::At{stored.snapshot, stored.snapshot} : device::split_at(o.disk);
+// @top: of the layers that were just made; "": none were.
+DiskSource open_disk(const Options& o, const replica::Disk& stored, const std::string& top) {
+    const std::string known = top.empty() ? stored.snapshot : top;
+    const device::At at = o.disk.empty() ? device::At{known, known} : device::split_at(o.disk);
     const device::Subject subject = device::subject(at.what, o.disk.empty());
     qcow2::Chain chain = subject.open(o.chain);
     const std::size_t point = device::find_point(chain, at.snapshot);
@@ -89,8 +93,8 @@ void check_form(const Options& o, const replica::Manifest& m) {
                      in_quotes(m.name));
 }
 
-void require_no_missing(const replica::Manifest& m, const std::vector<replica::Folder>& folders, bool disk) {
-    const auto missing = replica::missing_pieces(m, folders, disk);
+void require_no_missing(const replica::Manifest& m, const replica::Store& places, bool disk) {
+    const auto missing = replica::missing_pieces(m, places, disk);
     if (missing.empty()) return;
     std::uint64_t pages = 0;
     for (const std::size_t i : missing) pages += m.pieces[i].bytes / guest::page_bytes;
@@ -99,37 +103,49 @@ void require_no_missing(const replica::Manifest& m, const std::vector<replica::F
                   missing.size() == 1 ? "has" : "have", replica::content_of(m, missing.front()));
 }
 
-void run(const Options& o) {
+void require_usage(const Options& o) {
     const bool out = o.memory == "-";
+    if (o.memory.empty() && o.layers.empty())
+        throw Error(Exit::usage, "restore: say what to make: the memory with --memory, the disk with --layers, or both");
     if (out && o.json) throw Error(Exit::usage, "restore: standard output is for the memory: --json does not go with it");
     if (out && ::isatty(STDOUT_FILENO)) throw Error(Exit::usage, "restore: standard output is a terminal: name a file");
     if (!replica::is_name(o.name))
         throw Error(Exit::usage, fmt::format("restore: {} is no name of a snapshot", in_quotes(o.name)));
-    for (const std::string& path : {o.memory, o.state})
+    for (const std::string& path : {o.memory, o.state, o.layers})
         if (path != "-" && !path.empty() && ::access(path.c_str(), F_OK) == 0)
-            throw failed("{}: is there already: name another file", escaped(path));
-    const std::vector<replica::Folder> folders = replica::open_folders(o.store);
-    for (const auto& f : folders) f.require_store();
-    const replica::Source source = replica::find_manifest(folders, o.name);
-    const replica::Manifest& m = source.manifest;
-    check_form(o, m);
-    for (const std::string& p : source.problems) fmt::print(stderr, "dmchain: warning: {}\n", p);
+            throw failed("{}: is there already: name another", escaped(path));
+}
 
+void warn(const std::vector<std::string>& problems) {
+    for (const std::string& p : problems) fmt::print(stderr, "dmchain: warning: {}\n", p);
+}
+
+replica::LayerFiles restore_layers(const Options& o, const replica::FoundLayers& found, const replica::Store& places) {
+    Progress progress("restoring layers", found.data_bytes(), Progress::Counts::bytes);
+    return replica::restore_layers(found, places, o.layers, [&](std::uint64_t n) { progress.add(n); });
+}
+
+struct Made {
+    std::uint64_t bytes = 0, file_bytes = 0;
+    replica::Restored restored;
+};
+
+Made restore_memory(const Options& o, const replica::Manifest& m, const replica::Store& places, const std::string& top) {
     std::optional<DiskSource> disk;
-    replica::ReadDisk read_disk;
-    require_no_missing(m, folders, m.disk.has_value());
-    if (m.disk && (!o.disk.empty() || replica::pieces_only_on_disk(m, folders))) {
+    chain::ReadDisk read_disk;
+    if (m.disk && (!o.disk.empty() || replica::pieces_only_on_disk(m, places))) {
         try {
-            disk = open_disk(o, *m.disk);
+            disk = open_disk(o, *m.disk, top);
         } catch (const Error& e) {
-            throw Error(e.code(),
-                        fmt::format("{} (the disk is needed for pages that were not stored: name it with --disk)", e.what()));
+            throw Error(e.code(), fmt::format("{} (the disk is needed for pages that were not stored: name it with --disk{})",
+                                              e.what(), m.layers.empty() ? "" : ", or make it with --layers"));
         }
         read_disk = chain::readers_of(disk->chain, disk->point)();
     }
 
-    std::uint64_t bytes = 0, written = 0;
-    for (const auto& b : m.blocks) bytes += b.bytes;
+    const bool out = o.memory == "-";
+    Made made;
+    for (const auto& b : m.blocks) made.bytes += b.bytes;
     std::optional<chain::Output> file, state;
     if (!out) file.emplace(o.memory);
     if (!o.state.empty()) state.emplace(o.state);
@@ -138,48 +154,84 @@ void run(const Options& o) {
             file->write(data, n, at);
         else if (write_all(STDOUT_FILENO, data, n) < n)
             throw failed("cannot write to standard output: {}", std::strerror(errno));
-        written = std::max(written, at + n);
+        made.file_bytes = std::max(made.file_bytes, at + n);
     });
     const replica::Outputs outputs = {[&](const void* data, std::size_t n, std::uint64_t at) { buffer.put(data, n, at); },
                                       [&](const void* data, std::size_t n, std::uint64_t at) { state->write(data, n, at); }};
-    replica::Restored restored;
     {
-        Progress progress("restoring", bytes, Progress::Counts::bytes);
-        restored = replica::restore(m, folders, read_disk, outputs, [&](std::uint64_t n) { progress.add(n); });
+        Progress progress("restoring", made.bytes, Progress::Counts::bytes);
+        made.restored = replica::restore(m, places, read_disk, outputs, [&](std::uint64_t n) { progress.add(n); });
     }
     buffer.end();
-    if (restored.damaged_copies)
-        fmt::print(stderr, "dmchain: warning: {} damaged; others were used\n",
-                   counted(restored.damaged_copies, "copy was", "copies were"));
-    if (out) return;
-    if (m.form == guest::Form::firecracker) file->resize(written = bytes);
+    if (out) return made;
+    if (m.form == guest::Form::firecracker) file->resize(made.file_bytes = made.bytes);
     if (state) state->commit(false);
     file->commit(false);
-    if (o.json)
-        print_json(nlohmann::ordered_json{{"name", o.name},
-                                          {"memory", absolute_name(o.memory)},
-                                          {"bytes", bytes},
-                                          {"file_bytes", written},
-                                          {"disk_bytes", restored.disk_bytes},
-                                          {"damaged_copies", restored.damaged_copies},
-                                          {"folders_without_snapshot", source.problems.size()}});
-    else
-        fmt::print("{}: {} of memory, {} of it from the disk\n", escaped(o.memory), human_size(bytes),
-                   human_size(restored.disk_bytes));
+    return made;
+}
+
+void run(const Options& o) {
+    require_usage(o);
+    const replica::Store places = replica::open_store(o.store);
+    for (const auto& f : places) f.require_store();
+    const replica::Source source = replica::find_manifest(places, o.name);
+    const replica::Manifest& m = source.manifest;
+    replica::FoundLayers found;
+    if (!o.layers.empty()) {
+        if (m.layers.empty())
+            throw failed("{}: has no layers: replicate stored memory alone: leave --layers out", in_quotes(o.name));
+        found = replica::find_layers(m, places);
+    }
+    if (!o.memory.empty()) {
+        if (!m.has_memory())
+            throw failed("{}: has no memory: replicate stored a disk alone: leave --memory out", in_quotes(o.name));
+        check_form(o, m);
+        require_no_missing(m, places, m.disk.has_value());
+    }
+    warn(source.problems);
+    warn(found.problems);
+
+    replica::LayerFiles files;
+    if (!o.layers.empty()) files = restore_layers(o, found, places);
+    Made made;
+    if (!o.memory.empty()) made = restore_memory(o, m, places, files.top);
+    const std::uint64_t damaged = files.damaged_copies + made.restored.damaged_copies;
+    if (damaged)
+        fmt::print(stderr, "dmchain: warning: {} damaged; others were used\n", counted(damaged, "copy was", "copies were"));
+    if (o.memory == "-") return;
+    if (o.json) {
+        nlohmann::ordered_json j = {{"name", o.name}};
+        if (!o.memory.empty())
+            j.update({{"memory", absolute_name(o.memory)},
+                      {"bytes", made.bytes},
+                      {"file_bytes", made.file_bytes},
+                      {"disk_bytes", made.restored.disk_bytes}});
+        if (!o.layers.empty()) j.update({{"layers", found.layers.size()}, {"top", absolute_name(files.top)}});
+        j.update({{"damaged_copies", damaged}, {"folders_without_snapshot", source.problems.size()}});
+        return print_json(j);
+    }
+    if (!o.layers.empty())
+        fmt::print("{}: the topmost of {}; dmchain create and activate go on with it\n", escaped(files.top),
+                   counted(found.layers.size(), "layer"));
+    if (!o.memory.empty())
+        fmt::print("{}: {} of memory, {} of it from the disk\n", escaped(o.memory), human_size(made.bytes),
+                   human_size(made.restored.disk_bytes));
 }
 
 }  // namespace
 
 CLI::App* add_restore(CLI::App& app, Exit&) {
     auto o = std::make_shared<Options>();
-    CLI::App* c =
-        app.add_subcommand("restore", "Write the memory of a guest that was stored by replicate, for QEMU to go on with");
+    CLI::App* c = app.add_subcommand(
+        "restore", "Write the memory and the disk of a guest that were stored by replicate, for QEMU to go on with");
     c->add_option("NAME", o->name, "Of the snapshot")->required();
-    c->add_option("--from", o->store, "The folders that are left")->required()->type_name("dir:DIR[,DIR...]");
-    c->add_option("--memory", o->memory,
-                  "The file to make, in the form that was stored; - for standard output, of a migration stream")
+    c->add_option("--from", o->store, "The folders that are left, as dir:DIR[,DIR...], or the pools, as rados:POOL[,POOL...]")
         ->required()
+        ->type_name("STORE");
+    c->add_option("--memory", o->memory,
+                  "The file to make for the memory, in the form that was stored; - for standard output, of a migration stream")
         ->type_name("FILE");
+    c->add_option("--layers", o->layers, "The folder to make for the layers of the disk, as qcow2 files")->type_name("DIR");
     c->add_option("--state", o->state, "Of a Firecracker microVM: the file to make for the state of its devices")
         ->type_name("FILE");
     c->add_option("--disk", o->disk, "Where the disk of then is now: a device, or the image on top of a chain")

@@ -32,24 +32,24 @@ std::string state_of(const replica::Health& h) {
 }
 
 void run(const Options& o, Exit& status) {
-    std::vector<replica::Folder> folders = replica::open_folders(o.store);
-    for (auto& f : folders) f.begin_reading();
-    const replica::Catalog catalog = replica::read_catalog(folders);
+    replica::Store places = replica::open_store(o.store);
+    for (auto& f : places) f.begin_reading();
+    const replica::Catalog catalog = replica::read_catalog(places);
     replica::Pieces pieces = replica::wanted_copies(catalog);
     {
         Progress progress("reading", replica::wanted_bytes(pieces), Progress::Counts::bytes);
-        replica::read_copies(pieces, folders, [&](std::uint64_t n) { progress.add(n); });
+        replica::read_copies(pieces, places, [&](std::uint64_t n) { progress.add(n); });
     }
-    std::vector<Sums> sums(folders.size());
+    std::vector<Sums> sums(places.size());
     for (const auto& [digest, c] : pieces)
-        for (std::size_t f = 0; f < folders.size(); f++) {
+        for (std::size_t f = 0; f < places.size(); f++) {
             sums[f].sound += c.sound >> f & 1;
             sums[f].damaged += c.damaged >> f & 1;
         }
     bool right = catalog.problems.empty() && catalog.lost.empty();
-    auto snapshots = nlohmann::ordered_json::array(), places = nlohmann::ordered_json::array();
+    auto snapshots = nlohmann::ordered_json::array(), rows = nlohmann::ordered_json::array();
     for (const auto& s : catalog.snapshots) {
-        const replica::Health h = replica::health_of(s, pieces);
+        const replica::Health h = replica::health_of(catalog, s, pieces);
         right = right && !h.short_ones && !h.lost;
         if (!o.json) fmt::print("{}: {}\n", escaped(s.name), state_of(h));
         snapshots.push_back({{"name", s.name},
@@ -63,16 +63,15 @@ void run(const Options& o, Exit& status) {
         if (!o.json) fmt::print("{}: lost: no manifest is whole\n", escaped(name));
         snapshots.push_back({{"name", name}, {"manifests", 0}});
     }
-    for (std::size_t f = 0; f < folders.size(); f++) {
+    for (std::size_t f = 0; f < places.size(); f++) {
         right = right && !sums[f].damaged;
-        places.push_back({{"path", folders[f].path()}, {"sound_copies", sums[f].sound}, {"damaged_copies", sums[f].damaged}});
+        rows.push_back({{"path", places[f].name()}, {"sound_copies", sums[f].sound}, {"damaged_copies", sums[f].damaged}});
         if (!o.json)
-            fmt::print("{}: {} sound, {} damaged\n", escaped(folders[f].path()), counted(sums[f].sound, "piece"),
-                       sums[f].damaged);
+            fmt::print("{}: {} sound, {} damaged\n", escaped(places[f].name()), counted(sums[f].sound, "piece"), sums[f].damaged);
     }
     if (o.json)
         print_json(nlohmann::ordered_json{
-            {"snapshots", snapshots}, {"folders", places}, {"problems", catalog.problems}, {"whole", right}});
+            {"snapshots", snapshots}, {"folders", rows}, {"problems", catalog.problems}, {"whole", right}});
     else
         for (const std::string& p : catalog.problems) fmt::print("{}\n", p);
     if (!right && !o.json) fmt::print("dmchain repair {} makes what can be made again\n", escaped(o.store));
@@ -84,7 +83,8 @@ void run(const Options& o, Exit& status) {
 CLI::App* add_scrub(CLI::App& app, Exit& status) {
     auto o = std::make_shared<Options>();
     CLI::App* c = app.add_subcommand("scrub", "Read all copies of stored snapshots, and say which are missing or damaged");
-    c->add_option("STORE", o->store, "All folders of the store")->required()->type_name("dir:DIR[,DIR...]");
+    c->add_option("STORE", o->store, "All folders of the store, as dir:DIR[,DIR...], or its pools, as rados:POOL[,POOL...]")
+        ->required();
     c->add_flag("--json", o->json, "Print JSON");
     c->callback([o, &status] { run(*o, status); });
     return c;

@@ -86,6 +86,9 @@ std::vector<Field<Stored>> stored_fields() {
                                                                    : "whole"; }},
         {"kernel", "that the guest ran", false, [](const Stored& r) { return or_none(r.snapshot.kernel); }},
         {"bytes", "memory of the guest", true, [](const Stored& r) { return r.snapshot.memory_bytes; }},
+        {"disk_bytes", "size of the disk, if its layers are stored", true, [](const Stored& r) { return r.snapshot.disk_bytes; }},
+        {"layers", "of the disk, that are stored", true,
+         [](const Stored& r) { return static_cast<std::uint64_t>(r.snapshot.layers.size()); }},
         {"stored", "what its copies take, those shared with others included", true,
          [](const Stored& r) { return r.health.stored_bytes; }},
         {"disk", "layer of the disk that it belongs to", false,
@@ -94,16 +97,17 @@ std::vector<Field<Stored>> stored_fields() {
 }
 
 std::vector<Stored> stored_rows(const std::string& store) {
-    std::vector<replica::Folder> folders = replica::open_folders(store);
-    for (auto& f : folders) f.begin_reading();
-    replica::Catalog catalog = replica::read_catalog(folders);
+    replica::Store places = replica::open_store(store);
+    for (auto& f : places) f.begin_reading();
+    replica::Catalog catalog = replica::read_catalog(places);
     for (const std::string& name : catalog.lost)
-        fmt::print(stderr, "dmchain: warning: {}: its manifest is damaged in all of these folders\n", in_quotes(name));
+        fmt::print(stderr, "dmchain: warning: {}: its manifest, or that of a layer, is damaged in all of these folders\n",
+                   in_quotes(name));
     replica::Pieces pieces = replica::wanted_copies(catalog);
-    replica::find_copies(pieces, folders);
+    replica::find_copies(pieces, places);
     std::vector<Stored> out;
     for (auto& s : catalog.snapshots) {
-        const replica::Health h = replica::health_of(s, pieces);
+        const replica::Health h = replica::health_of(catalog, s, pieces);
         out.push_back({std::move(s), h});
     }
     return out;
@@ -144,10 +148,11 @@ std::vector<Row> rows(const Options& o) {
 CLI::App* add_snapshots(CLI::App& app, Exit&) {
     auto report = std::make_shared<Report<Row>>("snapshots", fields(), "number,name,time,written,unique,referenced,path");
     auto o = std::make_shared<Options>();
-    const Report<Stored> stored("snapshots", stored_fields(), "name,time,state,kernel,bytes,stored,disk");
+    const Report<Stored> stored("snapshots", stored_fields(), "name,time,state,kernel,bytes,layers,stored,disk");
     CLI::App* c = app.add_subcommand("snapshots", "List the snapshots of a device, a chain or a store, and what each takes");
-    c->add_option("NAME|TOP|STORE", o->what,
-                  "Name of a device, the image on top of a chain, or a store of replicate, as dir:DIR[,DIR...]")
+    c->add_option(
+         "NAME|TOP|STORE", o->what,
+         "Name of a device, the image on top of a chain, or a store of replicate, as dir:DIR[,DIR...] or rados:POOL[,POOL...]")
         ->required();
     report->add_options(*c);
     add_allow_options(*c, o->allow, o->assume_raw, "TOP's");

@@ -13,28 +13,28 @@
 
 namespace dmchain::commands {
 
-bool is_store(const std::string& what) { return what.starts_with("dir:"); }
+bool is_store(const std::string& what) { return replica::is_store_name(what); }
 
 void gc_store(const StoreGarbage& o) {
-    std::vector<replica::Folder> folders = replica::open_folders(o.store);
-    for (auto& f : folders) {
+    replica::Store places = replica::open_store(o.store);
+    for (auto& f : places) {
         f.require_store();
         o.dry_run ? f.begin_reading() : f.begin_writing();
     }
-    replica::Catalog catalog = replica::read_catalog(folders);
+    replica::Catalog catalog = replica::read_catalog(places);
     const auto forgotten = [&](const std::string& name) {
         return std::find(o.forget.begin(), o.forget.end(), name) != o.forget.end();
     };
     for (const std::string& name : o.forget)
-        if (std::none_of(folders.begin(), folders.end(), [&](const auto& f) { return f.has_manifest(name); }))
+        if (std::none_of(places.begin(), places.end(), [&](const auto& f) { return f.has_manifest(name); }))
             throw failed("{}: has no snapshot {}", in_quotes(o.store), in_quotes(name));
     std::erase_if(catalog.snapshots, [&](const auto& s) { return forgotten(s.name); });
     std::erase_if(catalog.lost, forgotten);
     replica::require_known(catalog);
     if (!o.dry_run)
         for (const std::string& name : o.forget)
-            for (const auto& f : folders) f.remove_manifest(name);
-    const replica::Unused unused = replica::remove_unused(catalog, folders, o.dry_run);
+            for (const auto& f : places) f.remove_manifest(name);
+    const replica::Unused unused = replica::remove_unused(catalog, places, o.dry_run);
     if (o.json)
         return print_json(nlohmann::ordered_json{
             {"forgotten", o.forget}, {"removed_copies", unused.copies}, {"removed_bytes", unused.bytes}, {"dry_run", o.dry_run}});

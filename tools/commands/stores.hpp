@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// What gc and snapshots do for a store of replicate, "dir:DIR[,DIR...]".
+// What gc and snapshots do for a store of replicate, "dir:DIR[,DIR...]" or "rados:POOL[,POOL...]".
 #pragma once
 
 #include <string>

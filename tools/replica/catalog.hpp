@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "io/error.hpp"
-#include "replica/folder.hpp"
+#include "replica/store.hpp"
 
 namespace dmchain::replica {
 
-// What the folders have of one snapshot.
+// What the folders have of one snapshot, or one layer.
 struct Manifests {
     std::optional<Manifest> manifest;   // the same in all that have it whole; nothing: none has
     std::uint64_t sound = 0;            // bits of these
@@ -22,8 +22,8 @@ struct Manifests {
     std::optional<Error> unreadable;    // what was wrong with the first of the others that is there, and not damaged
     bool damaged = false;               // some are
 };
-// Throws failed() if two folders have different snapshots under the name.
-Manifests read_manifests(const std::vector<Folder>& folders, const std::string& name);
+// Throws failed() if two folders have different ones under the name.
+Manifests read_manifests(const Store& places, const std::string& name, Place::Kind kind = Place::Kind::snapshot);
 
 // A manifest without its runs.
 struct StoredSnapshot {
@@ -32,26 +32,47 @@ struct StoredSnapshot {
     std::string kernel;         // "": the guest was not understood
     std::uint64_t memory_bytes = 0;
     std::optional<Disk> disk;
+    std::vector<std::string> layers;
+    std::uint64_t disk_bytes = 0;  // size of the disk, if its layers are stored
+    std::vector<Piece> pieces;     // without those of the layers
+    std::uint64_t sound = 0;       // bits of the folders that have its manifest, whole
+};
+
+// The same of a layer.
+struct StoredLayer {
+    std::uint64_t disk_bytes = 0;
     std::vector<Piece> pieces;
-    std::uint64_t sound = 0;  // bits of the folders that have its manifest, whole
+    std::uint64_t sound = 0;
 };
 
 struct Catalog {
-    std::vector<StoredSnapshot> snapshots;  // by name
+    std::vector<StoredSnapshot> snapshots;      // by name
+    std::map<std::string, StoredLayer> layers;  // those that snapshots have, by name
     // Of manifests that are missing in some folder, or damaged: a line each.
     std::vector<std::string> problems;
-    // Snapshots whose manifest no folder has whole: nobody knows which pieces are theirs.
+    // Snapshots of which no folder has the manifest, or that of a layer, whole: nobody knows which pieces are theirs.
     std::vector<std::string> lost;
+    // Why some place could not say which snapshots it has; a line each.
+    std::vector<std::string> unlisted;
+
+    // Calls use(piece) for all of the snapshot, its layers' included.
+    template <typename Use>
+    void each_piece(const StoredSnapshot& snapshot, const Use& use) const {
+        for (const Piece& p : snapshot.pieces) use(p);
+        for (const std::string& name : snapshot.layers)
+            for (const Piece& p : layers.at(name).pieces) use(p);
+    }
 };
 
 // Throws failed() as read_manifests().
-Catalog read_catalog(const std::vector<Folder>& folders);
+Catalog read_catalog(const Store& places);
 
 // A piece, and where it is. Bits of folders.
 struct Copies {
     Piece piece;                           // digest, bytes, and where on a disk
     unsigned wanted = 0;                   // copies, the most that a snapshot wants
     std::uint64_t sound = 0, damaged = 0;  // what is there, by has(), or by reading
+    std::uint64_t stored_bytes = 0;        // by has(): what they take
 
     bool is_short() const;  // there are fewer than wanted
     bool is_lost() const;   // of those that should be, there is none, nor is it on a disk
@@ -63,15 +84,15 @@ Pieces wanted_copies(const Catalog& catalog);
 // Their bytes.
 std::uint64_t wanted_bytes(const Pieces& pieces);
 // Looks for them.
-void find_copies(Pieces& pieces, const std::vector<Folder>& folders);
+void find_copies(Pieces& pieces, const Store& places);
 // Reads them, several folders at a time. @progress: bytes read more; from any thread.
-void read_copies(Pieces& pieces, const std::vector<Folder>& folders, const std::function<void(std::uint64_t)>& progress);
+void read_copies(Pieces& pieces, const Store& places, const std::function<void(std::uint64_t)>& progress);
 
 // Of one snapshot.
 struct Health {
-    std::uint64_t pieces = 0, short_ones = 0, lost = 0, only_on_disk = 0;
-    std::uint64_t stored_bytes = 0;  // of all copies that are there
+    std::uint64_t pieces = 0, short_ones = 0, lost = 0, only_on_disk = 0;  // layers' included
+    std::uint64_t stored_bytes = 0;                                        // that all copies take, as find_copies() found them
 };
-Health health_of(const StoredSnapshot& snapshot, const Pieces& pieces);
+Health health_of(const Catalog& catalog, const StoredSnapshot& snapshot, const Pieces& pieces);
 
 }  // namespace dmchain::replica

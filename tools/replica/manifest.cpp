@@ -19,6 +19,9 @@ using Json = nlohmann::json;
 constexpr char magic[] = "DMCSNAP\n";
 // What is no stream needs the second version; who knows only the first one would make a stream of it.
 constexpr std::uint32_t version = 1, version_of_forms = 2;
+// What has, or is, a layer needs the third: who does not know them would take the layers' pieces away.
+constexpr std::uint32_t version_of_layers = 3;
+constexpr std::size_t most_layers = 65536;
 constexpr std::uint64_t most_offset = std::uint64_t{1} << 60;  // bytes, far past any file
 
 struct HeaderBytes {
@@ -62,7 +65,22 @@ Json info_of(const Manifest& m) {
         j["blocks"].push_back(std::move(block));
     }
     if (m.disk) j["disk"] = {{"snapshot", m.disk->snapshot}, {"id", m.disk->id}};
+    if (!m.layers.empty()) j["layers"] = m.layers;
+    if (m.layer) {
+        j["layer"] = {{"id", m.layer->id}, {"below", m.layer->below}, {"bytes", m.layer->bytes}, {"file", m.layer->file}};
+        if (const auto& l = m.layer->label)
+            j["layer"]["label"] = {{"time", l->time}, {"name", l->name}, {"note", l->note}, {"pruned", l->pruned}};
+    }
     return j;
+}
+
+DiskLayer layer_of(const Json& j) {
+    DiskLayer layer{j.at("id"), j.at("below"), j.at("bytes"), j.at("file"), {}};
+    if (j.contains("label")) {
+        const Json& l = j["label"];
+        layer.label = qcow2::Label{l.at("time"), l.at("name"), l.at("note"), l.at("pruned")};
+    }
+    return layer;
 }
 
 void read_info(const Json& j, const std::string& from, Manifest& m) {
@@ -83,6 +101,8 @@ void read_info(const Json& j, const std::string& from, Manifest& m) {
         m.blocks.push_back(
             {b.at("name"), b.at("bytes"), mapped ? b.at("pages_at") : Json(0), mapped ? b.at("bitmap_at") : Json(0)});
     if (j.contains("disk")) m.disk = Disk{j["disk"].at("snapshot"), j["disk"].at("id")};
+    if (j.contains("layers")) j["layers"].get_to(m.layers);
+    if (j.contains("layer")) m.layer = layer_of(j["layer"]);
 }
 
 void append(std::vector<unsigned char>& out, const void* data, std::size_t bytes) {
@@ -100,12 +120,35 @@ public:
             if (b.bytes % guest::page_bytes || b.name.size() > 255 || b.name.empty() || b.bytes > most_offset ||
                 b.pages_at > most_offset || b.bitmap_at > most_offset)
                 wrong(fmt::format("block {} has {} bytes", in_quotes(b.name), b.bytes));
+        if (m_.layer) layer(*m_.layer);
+        if (m_.layers.size() > most_layers) wrong(fmt::format("it has {} layers", m_.layers.size()));
+        for (const std::string& name : m_.layers)
+            if (!is_layer_name(name)) wrong(fmt::format("it has a layer {}", in_quotes(name)));
         for (std::size_t i = 0; i < m_.pieces.size(); i++) piece(i);
         for (std::size_t i = 0; i < m_.runs.size(); i++) entry(i);
     }
 
 private:
     [[noreturn]] void wrong(const std::string& what) const { throw damaged("{}: {}, which cannot be", from_, what); }
+
+    static bool is_id(const std::string& id) {
+        return id.size() == 32 && id.find_first_not_of("0123456789abcdef") == std::string::npos;
+    }
+    static bool is_layer_name(const std::string& name) {
+        const std::string below = name.size() > 33 ? name.substr(33) : "";
+        return is_id(name.substr(0, 32)) && name[32] == '-' && (below == "0" || is_id(below));
+    }
+    void layer(const DiskLayer& l) const {
+        const bool right = is_id(l.id) && (l.below.empty() || is_id(l.below)) && l.bytes % 512 == 0 && l.bytes <= most_offset &&
+                           m_.blocks.size() == 1 && m_.name == l.name() && !m_.disk && m_.layers.empty() &&
+                           (l.bytes + guest::page_bytes - 1) / guest::page_bytes == m_.blocks[0].bytes / guest::page_bytes &&
+                           !l.file.empty() && l.file.size() <= 255 && l.file.find('/') == std::string::npos && l.file != "." &&
+                           l.file != ".." && l.file.find('\0') == std::string::npos;
+        if (!right)
+            wrong(fmt::format("it is the layer {} of {} bytes, file {}", in_quotes(l.name()), l.bytes, in_quotes(l.file)));
+        if (l.label && (l.label->name.size() > qcow2::max_label_name || l.label->note.size() > qcow2::max_label_note))
+            wrong("its label is too long");
+    }
 
     void piece(std::size_t i) const {
         const Piece& p = m_.pieces[i];
@@ -120,7 +163,7 @@ private:
         const Run& r = m_.runs[i];
         const bool pages = r.kind != Run::Kind::head && r.kind != Run::Kind::tail;
         const bool stored = r.kind != Run::Kind::zero && r.kind != Run::Kind::unused;
-        bool right = r.kind <= Run::Kind::tail && static_cast<std::size_t>(r.class_of) < guest::classes;
+        bool right = r.kind <= Run::Kind::tail && static_cast<std::size_t>(r.class_of) < guest::classes && (pages || !m_.layer);
         right = right && (!stored || r.piece < m_.pieces.size());
         if (right && pages) {
             right = r.pages && r.block < m_.blocks.size() && !tail_ &&
@@ -158,7 +201,8 @@ std::vector<unsigned char> Manifest::pack() const {
     const std::string info = info_of(*this).dump(-1, ' ', false, Json::error_handler_t::replace);
     HeaderBytes h{};
     std::memcpy(h.magic, magic, sizeof h.magic);
-    h.version = htole32(form == guest::Form::stream ? version : version_of_forms);
+    const bool has_layers = layer || !layers.empty();
+    h.version = htole32(has_layers ? version_of_layers : form == guest::Form::stream ? version : version_of_forms);
     h.info_bytes = htole32(static_cast<std::uint32_t>(info.size()));
     h.pieces = htole64(pieces.size());
     h.runs = htole64(runs.size());
@@ -195,9 +239,9 @@ Manifest Manifest::unpack(const std::vector<unsigned char>& bytes, const std::st
     if (bytes.size() < sizeof h + sizeof digest || std::memcmp(bytes.data(), magic, sizeof h.magic) != 0)
         throw damaged("{}: does not begin as a stored snapshot does", from);
     std::memcpy(&h, bytes.data(), sizeof h);
-    if (le32toh(h.version) != version && le32toh(h.version) != version_of_forms)
-        throw failed("{}: has version {}, expected {} or {}: another dmchain made it", from, le32toh(h.version), version,
-                     version_of_forms);
+    if (le32toh(h.version) < version || le32toh(h.version) > version_of_layers)
+        throw failed("{}: has version {}, expected {} to {}: another dmchain made it", from, le32toh(h.version), version,
+                     version_of_layers);
     const std::size_t end = bytes.size() - sizeof digest;
     std::memcpy(digest.data(), &bytes[end], sizeof digest);
     if (digest != digest_of(bytes.data(), end))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// What a stored snapshot consists of: docs/format.md, "Stored snapshots".
+// What a stored snapshot, or a stored layer of a disk, consists of: docs/format.md, "Stored snapshots".
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "guest/classify.hpp"
+#include "qcow2/label.hpp"
 #include "replica/digest.hpp"
 
 namespace dmchain::replica {
@@ -43,6 +44,19 @@ struct Disk {
     std::string id;        // of the snapshot
 };
 
+// What is different at a point of a disk from the point below. Its manifest has one block of memory, the disk, whose last page may be
+// cut off; pages in no run are as they were below.
+struct DiskLayer {
+    std::string id;           // of the point (chain/point_id.hpp)
+    std::string below;        // of the point below; "": there is none
+    std::uint64_t bytes = 0;  // of the disk at the point
+    std::string file;         // name of the layer's file, without its folder
+    std::optional<qcow2::Label> label{};
+
+    // Of the manifest. Between two points there is always the same difference.
+    std::string name() const { return id + "-" + (below.empty() ? "0" : below); }
+};
+
 struct Manifest {
     std::string name;
     std::uint64_t created = 0;  // seconds since 1970
@@ -57,8 +71,13 @@ struct Manifest {
     std::vector<Block> blocks;
     std::vector<std::string> folders;  // paths when it was stored
     std::optional<Disk> disk;
+    std::vector<std::string> layers;  // of a snapshot: names of those of its disk, if they are stored, too; base first
+    std::optional<DiskLayer> layer;   // of a layer
     std::vector<Piece> pieces;
     std::vector<Run> runs;  // head, then blocks and pages ascending, then tail
+
+    // Whether it is a snapshot that has memory.
+    bool has_memory() const { return !layer && !blocks.empty(); }
 
     std::vector<unsigned char> pack() const;
     // @from: what messages call it. Throws damaged() for anything that pack() would not have made, failed() for another version.

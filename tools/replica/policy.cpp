@@ -29,7 +29,7 @@ unsigned least(const std::string& word) {
 bool is_word(const std::string& word) {
     for (std::size_t c = 0; c < guest::classes; c++)
         if (word == name_of(static_cast<guest::Class>(c))) return true;
-    return word == "critical" || word == "other" || word == "disk";
+    return word == "critical" || word == "other" || word == "disk" || word == "compress";
 }
 
 }  // namespace
@@ -53,8 +53,15 @@ Policy::Policy(const std::string& path) : Policy() {
         const std::string word = trimmed(line.substr(0, equals));
         const std::string value = equals == std::string::npos ? "" : trimmed(line.substr(equals + 1));
         if (!is_word(word))
-            throw failed("{}: line {}: {} is neither critical, other, disk, nor a class of 'dmchain guest-map'", escaped(path),
-                         number, in_quotes(word));
+            throw failed("{}: line {}: {} is neither critical, other, disk, compress, nor a class of 'dmchain guest-map'",
+                         escaped(path), number, in_quotes(word));
+        if (word == "compress" && value != "zstd" && value != "no")
+            throw failed("{}: line {}: compress is {}, expected zstd or no", escaped(path), number, in_quotes(value));
+        if (word == "compress") {
+            compress = value == "zstd";
+            if (!said.emplace(word, 0).second) throw failed("{}: line {}: {} is there twice", escaped(path), number, word);
+            continue;
+        }
         unsigned n = 0;
         const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), n);
         if (value.empty() || error != std::errc() || end != value.data() + value.size() || n < least(word) || n > most)

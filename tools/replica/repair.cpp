@@ -7,6 +7,7 @@
 
 #include "io/error.hpp"
 #include "io/text.hpp"
+#include "replica/compression.hpp"
 
 namespace dmchain::replica {
 
@@ -14,87 +15,98 @@ namespace {
 
 std::uint64_t bit(std::size_t folder) { return std::uint64_t{1} << folder; }
 
-// The folders that get a copy of a piece: in the order in which replicate spreads them.
-std::uint64_t new_copies(const Copies& c, std::size_t folders) {
-    std::uint64_t out = 0;
-    if (!c.sound) return out;
-    const std::size_t first = c.piece.digest[0] % folders;
-    for (std::size_t i = 0; i < folders && static_cast<unsigned>(std::popcount(c.sound | out)) < c.wanted; i++)
-        if (!(c.sound & bit((first + i) % folders))) out |= bit((first + i) % folders);
-    return out;
+// The places that get a copy of a piece.
+std::uint64_t new_copies(const Copies& c, const Store& places) {
+    return c.sound ? places.places_for(c.piece.digest, c.wanted, c.sound) : 0;
 }
 
-const Folder& first_sound(std::uint64_t sound, const std::vector<Folder>& folders) {
-    return folders[static_cast<std::size_t>(std::countr_zero(sound))];
+const Place& first_sound(std::uint64_t sound, const Store& places) {
+    return places[static_cast<std::size_t>(std::countr_zero(sound))];
 }
 
 }  // namespace
 
-Repair plan_repair(const Catalog& catalog, const Pieces& pieces, const std::vector<Folder>& folders) {
+Repair plan_repair(const Catalog& catalog, const Pieces& pieces, const Store& places) {
     Repair r;
     for (const auto& [digest, c] : pieces) {
-        if (c.wanted > folders.size())
+        if (c.wanted > places.size())
             throw failed(
                 "some pieces are to have {}, each in a folder of its own, and {} given: name as many folders, empty ones for "
                 "those that are lost",
-                counted(c.wanted, "copy", "copies"), counted(folders.size(), "folder is", "folders are"));
-        const auto n = static_cast<std::uint64_t>(std::popcount(new_copies(c, folders.size())));
+                counted(c.wanted, "copy", "copies"), counted(places.size(), "folder is", "folders are"));
+        const auto n = static_cast<std::uint64_t>(std::popcount(new_copies(c, places)));
         r.copies += n;
         r.bytes += n * c.piece.bytes;
         if (c.sound) r.damaged_copies += static_cast<std::uint64_t>(std::popcount(c.damaged));
     }
     for (const StoredSnapshot& s : catalog.snapshots) {
-        r.manifests += folders.size() - static_cast<std::size_t>(std::popcount(s.sound));
-        if (health_of(s, pieces).lost) r.lost_snapshots.push_back(s.name);
+        r.manifests += places.size() - static_cast<std::size_t>(std::popcount(s.sound));
+        if (health_of(catalog, s, pieces).lost) r.lost_snapshots.push_back(s.name);
     }
+    for (const auto& [name, layer] : catalog.layers)
+        r.manifests += places.size() - static_cast<std::size_t>(std::popcount(layer.sound));
     r.lost_snapshots.insert(r.lost_snapshots.end(), catalog.lost.begin(), catalog.lost.end());
     return r;
 }
 
-void repair(const Catalog& catalog, const Pieces& pieces, std::vector<Folder>& folders,
-            const std::function<void(std::uint64_t)>& progress) {
+void repair(const Catalog& catalog, const Pieces& pieces, Store& places, const std::function<void(std::uint64_t)>& progress) {
     std::vector<unsigned char> data;
     for (const auto& [digest, c] : pieces) {
-        const std::uint64_t to = new_copies(c, folders.size());
+        const std::uint64_t to = new_copies(c, places);
         if (!to) continue;
-        if (first_sound(c.sound, folders).read(c.piece, data) != Folder::Found::right)
+        if (first_sound(c.sound, places).read(c.piece, data) != Place::Found::right)
             throw damaged("{}: piece {} was sound a moment ago: run the command again",
-                          escaped(first_sound(c.sound, folders).path()), text_of(digest));
-        for (std::size_t f = 0; f < folders.size(); f++)
+                          escaped(first_sound(c.sound, places).name()), text_of(digest));
+        // As it was stored.
+        const bool smaller = first_sound(c.sound, places).size_of(c.piece) < c.piece.bytes;
+        const std::vector<unsigned char> packed = smaller ? compressed(data) : std::vector<unsigned char>();
+        for (std::size_t f = 0; f < places.size(); f++)
             if (to & bit(f)) {
-                folders[f].put(c.piece, data.data());
+                places[f].put(c.piece, data, packed);
                 progress(c.piece.bytes);
             }
     }
-    for (Folder& f : folders) f.settle();
+    for (Place& f : places) f.settle();
     // Damaged copies beyond those that are wanted.
-    for (std::size_t f = 0; f < folders.size(); f++) {
+    for (std::size_t f = 0; f < places.size(); f++) {
         for (const auto& [digest, c] : pieces)
-            if (c.sound && c.damaged & bit(f) && !(new_copies(c, folders.size()) & bit(f))) folders[f].remove_piece(digest);
-        folders[f].settle_removals();
+            if (c.sound && c.damaged & bit(f) && !(new_copies(c, places) & bit(f))) places[f].remove_piece(digest);
+        places[f].settle_removals();
     }
-    for (const StoredSnapshot& s : catalog.snapshots) {
-        const std::vector<unsigned char> packed = first_sound(s.sound, folders).read_manifest(s.name)->pack();
-        for (std::size_t f = 0; f < folders.size(); f++)
-            if (!(s.sound & bit(f))) folders[f].put_manifest(s.name, packed, true);
-    }
+    const auto spread = [&](const std::string& name, std::uint64_t sound, Place::Kind kind) {
+        const std::vector<unsigned char> packed = first_sound(sound, places).read_manifest(name, kind)->pack();
+        for (std::size_t f = 0; f < places.size(); f++)
+            if (!(sound & bit(f))) places[f].put_manifest(name, packed, true, kind);
+    };
+    for (const auto& [name, layer] : catalog.layers) spread(name, layer.sound, Place::Kind::layer);
+    for (const StoredSnapshot& s : catalog.snapshots) spread(s.name, s.sound, Place::Kind::snapshot);
 }
 
 void require_known(const Catalog& catalog) {
+    if (!catalog.unlisted.empty()) throw failed("{}: so nobody knows which pieces are in use", catalog.unlisted.front());
     if (!catalog.lost.empty())
         throw failed(
-            "the snapshot {} has no manifest that is whole, so nobody knows which pieces are its: name all folders, or give it "
+            "the snapshot {}, or a layer of it, has no manifest that is whole, so nobody knows which pieces are its: name all "
+            "folders, or give it "
             "up with --forget {}",
             in_quotes(catalog.lost.front()), escaped(catalog.lost.front()));
 }
 
-Unused remove_unused(const Catalog& catalog, const std::vector<Folder>& folders, bool dry_run) {
+Unused remove_unused(const Catalog& catalog, const Store& places, bool dry_run) {
     require_known(catalog);
     std::set<Digest> used;
-    for (const StoredSnapshot& s : catalog.snapshots)
-        for (const Piece& p : s.pieces) used.insert(p.digest);
+    std::set<std::string> layers;
+    for (const StoredSnapshot& s : catalog.snapshots) {
+        catalog.each_piece(s, [&](const Piece& p) { used.insert(p.digest); });
+        layers.insert(s.layers.begin(), s.layers.end());
+    }
     Unused out;
-    for (const Folder& f : folders) {
+    // First the manifests: a layer that is found is one that can be used.
+    if (!dry_run)
+        for (const Place& f : places)
+            for (const std::string& name : f.manifests(Place::Kind::layer))
+                if (!layers.contains(name)) f.remove_manifest(name, Place::Kind::layer);
+    for (const Place& f : places) {
         std::vector<Digest> unused;
         f.each_piece([&](const Digest& digest, std::uint64_t bytes) {
             if (used.contains(digest)) return;

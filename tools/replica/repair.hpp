@@ -19,17 +19,17 @@ struct Repair {
     std::vector<std::string> lost_snapshots{};  // that have lost something for good
 };
 // @pieces: as reading them found. Throws failed() if there are fewer folders than copies wanted.
-Repair plan_repair(const Catalog& catalog, const Pieces& pieces, const std::vector<Folder>& folders);
+Repair plan_repair(const Catalog& catalog, const Pieces& pieces, const Store& places);
 // The folders are open for writing. At every moment all copies that are sound stay. @progress: bytes of copies more.
-void repair(const Catalog& catalog, const Pieces& pieces, std::vector<Folder>& folders,
-            const std::function<void(std::uint64_t)>& progress);
+void repair(const Catalog& catalog, const Pieces& pieces, Store& places, const std::function<void(std::uint64_t)>& progress);
 
 struct Unused {
     std::uint64_t copies = 0, bytes = 0;
 };
-// Throws failed() if some snapshot's manifest is lost: then nobody knows which pieces are its.
+// Throws failed() if some snapshot's manifest is lost, or some place could not say which it has: then nobody knows which pieces are
+// in use.
 void require_known(const Catalog& catalog);
 // Removes pieces that no snapshot of the catalog names. Throws as require_known().
-Unused remove_unused(const Catalog& catalog, const std::vector<Folder>& folders, bool dry_run);
+Unused remove_unused(const Catalog& catalog, const Store& places, bool dry_run);
 
 }  // namespace dmchain::replica

@@ -4,7 +4,6 @@
 #include "replica/replicate.hpp"
 
 #include <algorithm>
-#include <ctime>
 #include <set>
 
 #include "io/error.hpp"
@@ -20,24 +19,12 @@ constexpr std::uint64_t piece_pages = most_piece / page_bytes;
 
 class Storing {
 public:
-    Storing(const guest::Image& image, std::vector<Folder>& folders, const std::function<void(std::uint64_t)>& progress)
-        : image_(image), folders_(folders), progress_(progress) {}
+    Storing(const guest::Image& image, PieceWriter& pieces, Manifest& manifest)
+        : image_(image), pieces_(pieces), manifest_(manifest) {}
 
     // Returns the number of the piece.
     std::uint32_t keep(const std::vector<unsigned char>& data, unsigned copies, std::uint64_t disk = Piece::no_disk) {
-        Piece p;
-        p.digest = digest_of(data.data(), data.size());
-        p.bytes = static_cast<std::uint32_t>(data.size());
-        p.disk = disk;
-        // Copies are spread over the folders by what the piece is, so that the same one is looked for where it was put before.
-        const std::size_t first = p.digest[0] % folders_.size();
-        for (unsigned i = 0; i < copies; i++) {
-            const std::size_t f = (first + i) % folders_.size();
-            (folders_[f].put(p, data.data()) ? stored_.written_bytes : stored_.reused_bytes) += p.bytes;
-            p.folders |= std::uint64_t{1} << f;
-            progress_(p.bytes);
-        }
-        manifest_.pieces.push_back(p);
+        manifest_.pieces.push_back(pieces_.put(data, digest_of(data.data(), data.size()), copies, disk));
         return static_cast<std::uint32_t>(manifest_.pieces.size() - 1);
     }
 
@@ -115,9 +102,6 @@ public:
         }
     }
 
-    Manifest& manifest() { return manifest_; }
-    Stored& stored() { return stored_; }
-
 private:
     // Goes on in the last run if it can.
     void add(const Run& r) {
@@ -140,15 +124,11 @@ private:
     };
 
     const guest::Image& image_;
-    std::vector<Folder>& folders_;
-    const std::function<void(std::uint64_t)>& progress_;
-    Manifest manifest_;
-    Stored stored_;
+    PieceWriter& pieces_;
+    Manifest& manifest_;
     std::vector<OnDisk> on_disk_;  // in the order of memory
     std::size_t next_on_disk_ = 0;
 };
-
-unsigned critical_copies(const Policy& policy) { return policy.copies[static_cast<std::size_t>(guest::Class::device)]; }
 
 }  // namespace
 
@@ -164,7 +144,7 @@ Plan make_plan(const guest::Image& image, const guest::PageMap& map, const Polic
     std::array<unsigned, guest::classes> copies = policy.copies;
     if (backed) {
         for (const auto c : {guest::Class::file_clean, guest::Class::file_mapped})
-            copies[static_cast<std::size_t>(c)] = std::max(copies[static_cast<std::size_t>(c)], critical_copies(policy));
+            copies[static_cast<std::size_t>(c)] = std::max(copies[static_cast<std::size_t>(c)], policy.critical());
         plan.backed = std::move(*backed);
     }
     for (std::size_t b = 0; b < map.blocks.size(); b++) {
@@ -192,40 +172,26 @@ Plan make_plan(const guest::Image& image, const guest::PageMap& map, const Polic
                 s.stored_bytes += plan.pages[b][p] * page_bytes;
             }
         }
-    plan.other_stored_bytes = image.other_bytes() * critical_copies(policy);
+    plan.other_stored_bytes = image.other_bytes() * policy.critical();
     return plan;
 }
 
-Stored store(const guest::Image& image, const guest::PageMap& map, const Plan& plan, const Policy& policy,
-             const std::string& name, const std::optional<Disk>& disk, std::vector<Folder>& folders,
-             const std::function<void(std::uint64_t)>& progress) {
-    Storing s(image, folders, progress);
-    Manifest& m = s.manifest();
-    m.name = name;
-    m.created = static_cast<std::uint64_t>(std::time(nullptr));
+void store_memory(const guest::Image& image, const guest::PageMap& map, const Plan& plan, const Policy& policy,
+                  PieceWriter& pieces, Manifest& m) {
+    Storing s(image, pieces, m);
     m.machine = image.machine;
     m.kernel = map.release;
     m.form = image.form;
     m.ram_section = image.ram_section;
     for (const auto& b : image.blocks) m.blocks.push_back({b.name, b.bytes, b.pages_at, b.bitmap_at});
-    for (const Folder& f : folders) m.folders.push_back(f.path());
-    m.disk = disk;
 
     const auto others = [&](Run::Kind kind, std::size_t from, std::size_t to) {
-        for (; from < to; from++) s.bytes(kind, image.others[from], critical_copies(policy));
+        for (; from < to; from++) s.bytes(kind, image.others[from], policy.critical());
     };
     others(Run::Kind::head, 0, image.before_pages);
     s.disk(plan.backed, policy.disk);
     for (std::size_t b = 0; b < plan.pages.size(); b++) s.block(static_cast<std::uint32_t>(b), plan.pages[b], map.blocks[b]);
     others(Run::Kind::tail, image.before_pages, image.others.size());
-
-    const std::vector<unsigned char> packed = m.pack();
-    // What the manifest names is durable everywhere before the first one is there.
-    for (Folder& f : folders) f.settle();
-    for (Folder& f : folders) f.put_manifest(name, packed);
-    s.stored().pieces = m.pieces.size();
-    s.stored().written_bytes += packed.size() * folders.size();
-    return s.stored();
 }
 
 }  // namespace dmchain::replica

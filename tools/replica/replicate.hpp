@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Stores the memory of a stopped guest in folders, with as many copies of each page as the policy says.
+// Stores the memory of a stopped guest, with as many copies of each page as the policy says.
 #pragma once
 
 #include <array>
@@ -11,7 +11,7 @@
 
 #include "guest/classify.hpp"
 #include "replica/backing.hpp"
-#include "replica/folder.hpp"
+#include "replica/piece_writer.hpp"
 #include "replica/policy.hpp"
 
 namespace dmchain::replica {
@@ -38,16 +38,8 @@ struct Plan {
 Plan make_plan(const guest::Image& image, const guest::PageMap& map, const Policy& policy,
                std::optional<std::vector<Backed>> backed);
 
-struct Stored {
-    std::uint64_t pieces = 0;
-    std::uint64_t written_bytes = 0;  // copies that were not there yet
-    std::uint64_t reused_bytes = 0;   // copies that were
-};
-
-// @name, @disk: for the manifest. The folders are open for writing, and none has a snapshot of that name. @progress: bytes of
-// copies more.
-Stored store(const guest::Image& image, const guest::PageMap& map, const Plan& plan, const Policy& policy,
-             const std::string& name, const std::optional<Disk>& disk, std::vector<Folder>& folders,
-             const std::function<void(std::uint64_t)>& progress);
+// @manifest, a new one, gets the memory.
+void store_memory(const guest::Image& image, const guest::PageMap& map, const Plan& plan, const Policy& policy,
+                  PieceWriter& pieces, Manifest& manifest);
 
 }  // namespace dmchain::replica

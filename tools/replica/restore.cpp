@@ -12,55 +12,13 @@
 #include "io/error.hpp"
 #include "io/text.hpp"
 #include "replica/catalog.hpp"
+#include "replica/piece_reader.hpp"
 
 namespace dmchain::replica {
 
 namespace {
 
 using guest::page_bytes;
-
-class PieceReader {
-public:
-    PieceReader(const Manifest& m, const std::vector<Folder>& folders, const ReadDisk& disk)
-        : m_(m), folders_(folders), disk_(disk) {}
-
-    // Its content, checked; until the next call.
-    const std::vector<unsigned char>& read(std::size_t number) {
-        const Piece& p = m_.pieces[number];
-        done_.pieces++;
-        bool damaged_one = false;
-        // What was only noted as being on the disk is not looked for elsewhere.
-        for (const Folder& f : p.folders ? folders_ : none_) {
-            const auto found = f.read(p, data_);
-            if (found == Folder::Found::right) return data_;
-            if (found == Folder::Found::damaged) {
-                done_.damaged_copies++;
-                damaged_one = true;
-            }
-        }
-        if (p.disk != Piece::no_disk && disk_) {
-            data_.resize(p.bytes);
-            disk_(data_.data(), data_.size(), p.disk);
-            if (digest_of(data_.data(), data_.size()) == p.digest) {
-                done_.disk_bytes += p.bytes;
-                return data_;
-            }
-            throw damaged("the disk is not what it was when {} was stored: {} bytes at {:#x} are others (they are {})",
-                          in_quotes(m_.name), p.bytes, p.disk, content_of(m_, number));
-        }
-        throw damaged("{}: piece {} has no copy left{}: it has {}", in_quotes(m_.name), text_of(p.digest),
-                      damaged_one ? " that is not damaged" : "", content_of(m_, number));
-    }
-    const Restored& done() const { return done_; }
-
-private:
-    const Manifest& m_;
-    const std::vector<Folder>& folders_;
-    const std::vector<Folder> none_;
-    const ReadDisk& disk_;
-    std::vector<unsigned char> data_;
-    Restored done_;
-};
 
 std::unique_ptr<guest::ImageWriter> writer_of(const Manifest& m, const Outputs& out) {
     if (m.form == guest::Form::firecracker) return std::make_unique<guest::FirecrackerWriter>(out.memory, out.state);
@@ -76,8 +34,8 @@ std::unique_ptr<guest::ImageWriter> writer_of(const Manifest& m, const Outputs& 
 
 }  // namespace
 
-Source find_manifest(const std::vector<Folder>& folders, const std::string& name) {
-    Manifests m = read_manifests(folders, name);
+Source find_manifest(const Store& places, const std::string& name, Place::Kind kind) {
+    Manifests m = read_manifests(places, name, kind);
     if (m.unreadable) throw Error(*m.unreadable);
     if (m.manifest) return {std::move(*m.manifest), std::move(m.problems)};
     std::string why;
@@ -85,39 +43,26 @@ Source find_manifest(const std::vector<Folder>& folders, const std::string& name
     throw Error(m.damaged ? Exit::damaged : Exit::failed, why);
 }
 
-std::uint64_t pieces_only_on_disk(const Manifest& m, const std::vector<Folder>& folders) {
+std::uint64_t pieces_only_on_disk(const Manifest& m, const Store& places) {
     return static_cast<std::uint64_t>(std::count_if(m.pieces.begin(), m.pieces.end(), [&](const Piece& p) {
         if (p.disk == Piece::no_disk) return false;
-        return !p.folders || std::none_of(folders.begin(), folders.end(), [&](const Folder& f) { return f.has(p); });
+        return !p.folders || std::none_of(places.begin(), places.end(), [&](const Place& f) { return f.has(p); });
     }));
 }
 
-std::vector<std::size_t> missing_pieces(const Manifest& m, const std::vector<Folder>& folders, bool disk) {
+std::vector<std::size_t> missing_pieces(const Manifest& m, const Store& places, bool disk) {
     std::vector<std::size_t> out;
     for (std::size_t i = 0; i < m.pieces.size(); i++) {
         const Piece& p = m.pieces[i];
         if (p.disk != Piece::no_disk && disk) continue;
-        if (std::none_of(folders.begin(), folders.end(), [&](const Folder& f) { return f.has(p); })) out.push_back(i);
+        if (std::none_of(places.begin(), places.end(), [&](const Place& f) { return f.has(p); })) out.push_back(i);
     }
     return out;
 }
 
-std::string content_of(const Manifest& m, std::size_t piece) {
-    std::map<std::string, std::uint64_t> pages;
-    bool devices = false;
-    for (const Run& r : m.runs) {
-        if (r.piece != piece) continue;
-        if (r.kind == Run::Kind::piece) pages[name_of(r.class_of)] += r.pages;
-        if (r.kind == Run::Kind::head || r.kind == Run::Kind::tail) devices = true;
-    }
-    std::string out = devices ? "the state of the devices" : "";
-    for (const auto& [name, n] : pages) out += fmt::format("{}{} of {}", out.empty() ? "" : ", ", counted(n, "page"), name);
-    return out;
-}
-
-Restored restore(const Manifest& m, const std::vector<Folder>& folders, const ReadDisk& disk, const Outputs& outputs,
+Restored restore(const Manifest& m, const Store& places, const chain::ReadDisk& disk, const Outputs& outputs,
                  const std::function<void(std::uint64_t)>& progress) {
-    PieceReader pieces(m, folders, disk);
+    PieceReader pieces(m, places, disk);
     const auto out = writer_of(m, outputs);
     const auto whole = [&](Run::Kind kind) {
         for (const Run& r : m.runs)

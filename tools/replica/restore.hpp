@@ -8,7 +8,8 @@
 #include <vector>
 
 #include "guest/writer.hpp"
-#include "replica/folder.hpp"
+#include "replica/store.hpp"
+#include "replica/piece_reader.hpp"
 
 namespace dmchain::replica {
 
@@ -18,25 +19,14 @@ struct Source {
 };
 
 // The manifest of a snapshot, from the first folder that has a sound one. Throws failed() if none has it, damaged() if none is
-// sound or they are of different snapshots.
-Source find_manifest(const std::vector<Folder>& folders, const std::string& name);
-
-struct Restored {
-    std::uint64_t pieces = 0;
-    std::uint64_t damaged_copies = 0;  // that were found on the way, and left
-    std::uint64_t disk_bytes = 0;      // taken from the disk
-};
-
-// Reads @bytes at @offset of the disk.
-using ReadDisk = std::function<void(void* buffer, std::size_t bytes, std::uint64_t offset)>;
+// sound or they are of different snapshots. The same of a layer.
+Source find_manifest(const Store& places, const std::string& name, Place::Kind kind = Place::Kind::snapshot);
 
 // Pieces that no folder has, and that are not on the disk, or for which @disk is needed and not there. Copies are looked for, not
 // read.
-std::vector<std::size_t> missing_pieces(const Manifest& manifest, const std::vector<Folder>& folders, bool disk);
+std::vector<std::size_t> missing_pieces(const Manifest& manifest, const Store& places, bool disk);
 // How many pieces have no copy but the disk's.
-std::uint64_t pieces_only_on_disk(const Manifest& manifest, const std::vector<Folder>& folders);
-// What is in a piece, as "3 pages anonymous, 1 page slab".
-std::string content_of(const Manifest& manifest, std::size_t piece);
+std::uint64_t pieces_only_on_disk(const Manifest& manifest, const Store& places);
 
 // What is made gets its bytes by these. A migration stream gets them in order.
 struct Outputs {
@@ -45,7 +35,7 @@ struct Outputs {
 };
 
 // Each piece is checked before it is used. Throws damaged(), naming what is lost, if a piece has no sound copy.
-Restored restore(const Manifest& manifest, const std::vector<Folder>& folders, const ReadDisk& disk, const Outputs& out,
+Restored restore(const Manifest& manifest, const Store& places, const chain::ReadDisk& disk, const Outputs& out,
                  const std::function<void(std::uint64_t)>& progress);
 
 }  // namespace dmchain::replica
