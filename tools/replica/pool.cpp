@@ -184,6 +184,8 @@ public:
         const int error = take_lock();
         if (error >= 0) return;
         locked_ = Locked::no;
+        // Nobody else can lock what does not answer.
+        if (error == -ETIMEDOUT && how == Locked::shared) return;
         if (error == -EBUSY || error == -EEXIST)
             throw failed("{}: another dmchain works on it: wait until it is done, or {} seconds if it was cut off",
                          escaped(name_), lock_seconds);
@@ -267,17 +269,20 @@ Pool::~Pool() = default;
 
 bool Pool::is_store() const {
     const std::int64_t bytes = objects_->size(mark);
-    return bytes > 0 || bytes == -ETIMEDOUT;
+    if (bytes > 0 || bytes == -ETIMEDOUT) return true;
+    // Where copies are not kept several times, the mark may be what was lost.
+    bool others = false;
+    try {
+        objects_->list([&](const std::string& object) { others = others || object != mark; });
+    } catch (const Error&) {
+        return true;
+    }
+    return others;
 }
 
 void Pool::begin_writing() {
     objects_->lock(Objects::Locked::exclusive);  // makes the object, empty
-    if (is_store()) return;
-    objects_->list([&](const std::string& object) {
-        if (object != mark)
-            throw failed("{}: is no store of dmchain, and its namespace {} is not empty", escaped(name()), name_space);
-    });
-    objects_->write(mark, mark_text, sizeof mark_text - 1);
+    if (objects_->size(mark) <= 0) objects_->write(mark, mark_text, sizeof mark_text - 1);
 }
 
 void Pool::begin_reading() {
