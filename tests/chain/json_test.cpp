@@ -192,8 +192,11 @@ TEST_CASE("json: replicate and restore print what docs/json.md says") {
     Comparison replicate("replicate"), restore("restore");
     replicate.object(here("replicate --memory stream --to dir:a,b,c --name one --dry-run"));
     replicate.object(here("replicate --memory stream --to dir:a,b,c --name one"));
+    must("qemu-img create -q -f qcow2 " + (folder / "base.qcow2") + " 512K");
+    replicate.object(here("replicate base.qcow2 --to dir:a,b,c --name disk"));
     CHECK(replicate.missing() == "kernel ");
     restore.object(here("restore one --from dir:a,b,c --memory again"));
+    restore.object(here("restore disk --from dir:a,b,c --layers layers"));
     CHECK(restore.missing() == "");
     Comparison scrub("scrub"), repair("repair"), gc("gc of a store"), snapshots("snapshots of a store");
     scrub.object(here("scrub dir:a,b,c"));
