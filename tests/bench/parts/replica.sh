@@ -42,11 +42,11 @@ saving() {
         extra=()
         [ $way = memory ] || extra=(--disk "$work/top.qcow2")
         fresh_folders
+        store_memory "${extra[@]}" --dry-run --json >"$work/dry"
         store_memory "${extra[@]}" --policy "$work/zstd" --json >"$work/packed"
         packed=$(jq .written_bytes "$work/packed")
-        store_memory "${extra[@]}" --dry-run --json |
-            jq -c --arg m "$1" --arg w $way --argjson p "$packed" '{test: "saving", guest: $m, way: $w, kernel, stored_bytes, compressed_bytes: $p,
-                all_copied_bytes, nonzero_copied_bytes, classes}' >"$work/row"
+        jq -c --arg m "$1" --arg w $way --argjson p "$packed" '{test: "saving", guest: $m, way: $w, kernel, stored_bytes, compressed_bytes: $p,
+            all_copied_bytes, nonzero_copied_bytes, classes}' "$work/dry" >"$work/row"
         say "$(cat "$work/row")"
     done
 }
