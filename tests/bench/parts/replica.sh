@@ -22,7 +22,7 @@ fresh_folders() {
     sync -f "$work"
 }
 store_memory() { "$DMCHAIN_BIN/dmchain" replicate --memory "$work/memory" --to "dir:$work/a,$work/b,$work/c" --name one "$@"; }
-# The most memory that a command takes, in bytes.
+# The most memory that a program takes, in bytes: no function of this shell.
 memory_of() {
     "$@" >"$work/said" 2>&1 &
     local pid=$! most=0 now
@@ -100,5 +100,5 @@ replica() (
     bench_guest qemu-6.12 8192 80 396
     fresh_folders
     say "$(jq -cn --argjson b "$(memory_of "$DMCHAIN_BIN/dmchain" guest-map "$work/memory")" \
-        --argjson r "$(memory_of store_memory)" '{test: "memory", memory_gib: 8, guest_map_rss_bytes: $b, replicate_rss_bytes: $r}')"
+        --argjson r "$(memory_of "$DMCHAIN_BIN/dmchain" replicate --memory "$work/memory" --to "dir:$work/a,$work/b,$work/c" --name one)" '{test: "memory", memory_gib: 8, guest_map_rss_bytes: $b, replicate_rss_bytes: $r}')"
 )
