@@ -16,6 +16,7 @@
 #include "chain/compressed.hpp"
 #include "chain/merge.hpp"
 #include "chain/output.hpp"
+#include "chain/temporary.hpp"
 #include "io/no_room.hpp"
 #include "io/text.hpp"
 #include "io/zeroes.hpp"
@@ -108,7 +109,7 @@ void export_qcow2(const qcow2::Chain& chain, const std::string& path, bool compr
         write_compressed(chain, out, how);
         return out.commit(replace);
     }
-    MergeTo to{fmt::format("{}.{}.tmp", path, ::getpid())};
+    MergeTo to{temporary_name(path)};
     to.flat = true;
     to.readers = how.readers;
     const Unfinished unfinished(to.path);

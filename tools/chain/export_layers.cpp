@@ -30,14 +30,6 @@ std::string why_not(const qcow2::Layer& l) {
     return "";
 }
 
-// "disk.qcow2", or "disk-2.qcow2" if that is taken.
-std::string free_name(const fs::path& name, std::set<std::string>& taken) {
-    std::string out = name.string();
-    for (int n = 2; !taken.insert(out).second; n++)
-        out = fmt::format("{}-{}{}", name.stem().string(), n, name.extension().string());
-    return out;
-}
-
 // Whether the header of the image at @path names @below already.
 bool says(const std::string& path, const std::string& below) { return qcow2::read_header(File(path)).backing_name == below; }
 
@@ -57,7 +49,7 @@ void export_layers(const qcow2::Chain& chain, const std::string& path, const Exp
         if (const std::string why = why_not(*l); !why.empty())
             throw failed("{}: {}: it cannot be copied as a file; use --format qcow2", escaped(from), why);
         if (!names.empty() && !says(from, names.back())) qcow2::check_backing_name(from, names.back());
-        names.push_back(free_name(fs::path(l->file().name()).filename(), taken));
+        names.push_back(free_name(fs::path(l->file().name()).filename().string(), taken));
     }
 
     NewFolder folder(path);

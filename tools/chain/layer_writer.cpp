@@ -3,7 +3,6 @@
 #include "chain/layer_writer.hpp"
 
 #include <endian.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -45,12 +44,10 @@ void make(const NewLayer& layer) {
 class LayerWriter::Work {
 public:
     explicit Work(const NewLayer& layer)
-        : path_(layer.path),
-          flat_(layer.backing_name.empty()),
+        : flat_(layer.backing_name.empty()),
           to_(Writable::open(layer.path)),
-          log_(File(path_), index_cluster_bits) {
-        next_ = log_.end();
-    }
+          log_(File(layer.path), index_cluster_bits),
+          next_(log_.end()) {}
 
     // @bytes: nullptr: zeroes.
     void put(std::uint64_t start, const unsigned char* bytes, std::uint64_t count) {
@@ -77,11 +74,8 @@ public:
         end_cluster();
         to_.resize(std::max(next_, to_.size()));
         to_.sync();
-        qcow2::LogWriter log(to_, log_.id(), log_.position().next, log_.position().sequence, log_.position().epoch + 1);
-        for (std::size_t i = 0; i < records_.size(); i += CHAIN_LOG_MAX_RECORDS) {
-            const std::size_t n = std::min<std::size_t>(CHAIN_LOG_MAX_RECORDS, records_.size() - i);
-            log.add(CHAIN_LOG_RECORDS, &records_[i], n * sizeof(chain_log_record), static_cast<std::uint16_t>(n));
-        }
+        qcow2::LogWriter(to_, log_.id(), log_.position().next, log_.position().sequence, log_.position().epoch + 1)
+            .add_records(records_);
         to_.sync();
     }
 
@@ -102,7 +96,6 @@ private:
         if (stored | zero) records_.push_back({htole64(number_), htole64(host), htole64(std::uint64_t{zero} << 32 | stored)});
     }
 
-    const std::string path_;
     const bool flat_;
     Writable to_;
     const qcow2::Log log_;
@@ -113,10 +106,9 @@ private:
     std::vector<chain_log_record> records_;
 };
 
-LayerWriter::LayerWriter(const NewLayer& layer) {
+LayerWriter::LayerWriter(const NewLayer& layer) : path_(layer.path) {
     make(layer);
     work_ = std::make_unique<Work>(layer);
-    path_ = layer.path;
 }
 
 LayerWriter::~LayerWriter() = default;

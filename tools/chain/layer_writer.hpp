@@ -37,8 +37,8 @@ public:
 
 private:
     class Work;
+    const std::string path_;
     std::unique_ptr<Work> work_;
-    std::string path_;
 };
 
 }  // namespace dmchain::chain

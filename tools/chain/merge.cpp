@@ -56,10 +56,7 @@ public:
         for (const auto& [c, host, zeroes] : pending_)
             if (c.stored | c.zero)
                 records.push_back({htole64(c.number), htole64(host), htole64(std::uint64_t{c.zero} << 32 | c.stored)});
-        for (std::size_t i = 0; i < records.size(); i += CHAIN_LOG_MAX_RECORDS) {
-            const std::size_t n = std::min<std::size_t>(CHAIN_LOG_MAX_RECORDS, records.size() - i);
-            log_.add(CHAIN_LOG_RECORDS, &records[i], n * sizeof(chain_log_record), static_cast<std::uint16_t>(n));
-        }
+        log_.add_records(records);
         pending_.clear();
         stored_.clear();
     }

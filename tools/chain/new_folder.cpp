@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// See new_folder.hpp. Whoever makes one holds a lock on it, which ends with the process.
+// See new_folder.hpp.
 #include "chain/new_folder.hpp"
 
 #include <fcntl.h>
@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "chain/temporary.hpp"
 #include "io/no_room.hpp"
 #include "io/text.hpp"
 #include "io/writable.hpp"
@@ -28,25 +29,18 @@ int lock(const std::string& path) {
 }
 
 void remove_left(const std::string& path) {
-    const std::string prefix = fs::path(path).filename().string() + ".";
-    const fs::path parent = fs::path(path).parent_path();
-    std::error_code error;
-    for (fs::directory_iterator at(parent.empty() ? "." : parent, error), end; !error && at != end; at.increment(error)) {
-        const std::string name = at->path().filename().string();
-        if (!name.starts_with(prefix) || !name.ends_with(".tmp") || name.size() <= prefix.size() + 4) continue;
-        const std::string number = name.substr(prefix.size(), name.size() - prefix.size() - 4);
-        if (number.find_first_not_of("0123456789") != std::string::npos) continue;
-        const int fd = lock(at->path().string());
-        if (fd < 0) continue;
+    each_temporary(path, [](const std::string& left) {
+        const int fd = lock(left);
+        if (fd < 0) return;
         std::error_code ignored;
-        fs::remove_all(at->path(), ignored);
+        fs::remove_all(left, ignored);
         ::close(fd);
-    }
+    });
 }
 
 }  // namespace
 
-NewFolder::NewFolder(const std::string& path) : path_(path), making_(fmt::format("{}.{}.tmp", path, ::getpid())) {
+NewFolder::NewFolder(const std::string& path) : path_(path), making_(temporary_name(path)) {
     std::error_code error;
     if (fs::exists(fs::symlink_status(path, error)))
         throw failed("{}: is there already: name a folder that is not there", escaped(path));
@@ -67,6 +61,14 @@ void NewFolder::commit() {
         throw_not_written(escaped(making_), fmt::format("rename to {}", escaped(path_)), errno);
     making_.clear();
     sync_folder_of(path_);
+}
+
+std::string free_name(const std::string& name, std::set<std::string>& taken) {
+    const fs::path path(name);
+    std::string out = name;
+    for (int n = 2; !taken.insert(out).second; n++)
+        out = fmt::format("{}-{}{}", path.stem().string(), n, path.extension().string());
+    return out;
 }
 
 }  // namespace dmchain::chain

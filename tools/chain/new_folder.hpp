@@ -2,6 +2,7 @@
 // A folder that is there whole, or not: made under another name, as output.hpp does it with a file.
 #pragma once
 
+#include <set>
 #include <string>
 
 namespace dmchain::chain {
@@ -24,5 +25,8 @@ private:
     std::string making_;
     int fd_ = -1;
 };
+
+// For a file in it: "disk.qcow2", or "disk-2.qcow2" if that is taken. It is taken then.
+std::string free_name(const std::string& name, std::set<std::string>& taken);
 
 }  // namespace dmchain::chain

@@ -12,6 +12,7 @@
 #include <filesystem>
 
 #include "io/error.hpp"
+#include "chain/temporary.hpp"
 #include "io/no_room.hpp"
 #include "io/text.hpp"
 #include "io/write_all.hpp"
@@ -27,21 +28,14 @@ fs::path folder_of(const std::string& path) {
     return folder.empty() ? "." : folder;
 }
 
-// Whoever makes a file under a temporary name holds a lock on it, which ends with the process.
 void remove_left(const std::string& path) {
-    const std::string prefix = fs::path(path).filename().string() + ".";
-    std::error_code error;
-    for (fs::directory_iterator at(folder_of(path), error), end; !error && at != end; at.increment(error)) {
-        const std::string name = at->path().filename().string();
-        if (!name.starts_with(prefix) || !name.ends_with(".tmp") || name.size() <= prefix.size() + 4) continue;
-        const std::string number = name.substr(prefix.size(), name.size() - prefix.size() - 4);
-        if (number.find_first_not_of("0123456789") != std::string::npos) continue;
-        const int fd = ::open(at->path().c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        if (fd < 0) continue;
+    each_temporary(path, [](const std::string& left) {
+        const int fd = ::open(left.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd < 0) return;
         struct stat st {};
-        if (::fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && ::flock(fd, LOCK_EX | LOCK_NB) == 0) ::unlink(at->path().c_str());
+        if (::fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && ::flock(fd, LOCK_EX | LOCK_NB) == 0) ::unlink(left.c_str());
         ::close(fd);
-    }
+    });
 }
 
 std::string link_of(int fd) { return fmt::format("/proc/self/fd/{}", fd); }
@@ -55,7 +49,7 @@ Output::Output(const std::string& path, bool nameless) : path_(path) {
 }
 
 void Output::make_named() {
-    temporary_ = fmt::format("{}.{}.tmp", path_, ::getpid());
+    temporary_ = temporary_name(path_);
     unfinished_.emplace(temporary_);
     struct stat st {};
     // One that was taken for left behind, before it was locked, is made once more.
@@ -102,7 +96,7 @@ void Output::commit(bool replace) {
     // A name can be given to what has none, but only if nothing has that name.
     if (temporary_.empty() && ::linkat(AT_FDCWD, link_of(fd_).c_str(), AT_FDCWD, path_.c_str(), AT_SYMLINK_FOLLOW) != 0) {
         if (!replace || errno != EEXIST) throw_not_written(escaped(path_), "create", errno);
-        const std::string name = fmt::format("{}.{}.tmp", path_, ::getpid());
+        const std::string name = temporary_name(path_);
         ::flock(fd_, LOCK_EX);
         if (::linkat(AT_FDCWD, link_of(fd_).c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) != 0)
             throw_not_written(escaped(name), "create", errno);

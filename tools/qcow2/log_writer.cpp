@@ -4,6 +4,7 @@
 
 #include <endian.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace dmchain::qcow2 {
@@ -25,6 +26,13 @@ void LogWriter::add(chain_log_type type, const void* body, std::size_t bytes, st
     b.crc = htole32(chain_crc32c_more(0, reinterpret_cast<const char*>(&b) + 8, CHAIN_LOG_BLOCK - 8));
     to_.write(&b, sizeof b, at_);
     at_ += CHAIN_LOG_BLOCK;
+}
+
+void LogWriter::add_records(const std::vector<chain_log_record>& records) {
+    for (std::size_t i = 0; i < records.size(); i += CHAIN_LOG_MAX_RECORDS) {
+        const std::size_t n = std::min<std::size_t>(CHAIN_LOG_MAX_RECORDS, records.size() - i);
+        add(CHAIN_LOG_RECORDS, &records[i], n * sizeof(chain_log_record), static_cast<std::uint16_t>(n));
+    }
 }
 
 void LogWriter::go_on_at(std::uint64_t offset, std::uint64_t bytes) {

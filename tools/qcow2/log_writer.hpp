@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "io/crc32c.hpp"
 #include "io/writable.hpp"
@@ -20,6 +21,8 @@ public:
 
     // A block with @bytes of @body; @count: how many records these are.
     void add(chain_log_type type, const void* body, std::size_t bytes, std::uint16_t count);
+    // As many blocks as they need.
+    void add_records(const std::vector<chain_log_record>& records);
     // The next block begins a segment of @bytes at byte @offset.
     void go_on_at(std::uint64_t offset, std::uint64_t bytes);
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <set>
+#include <tuple>
 
 #include "io/error.hpp"
 #include "io/text.hpp"
@@ -56,9 +57,10 @@ Manifests read_manifests(const Store& places, const std::string& name, Place::Ki
             out.problems.push_back(fmt::format("{}: has no {} {}", escaped(places[f].name()), what, in_quotes(name)));
             continue;
         }
+        std::vector<unsigned char> bytes = m->pack();
         // A layer that was stored again with more copies, when that was cut off, is the same layer: the newer manifest counts.
-        if (out.manifest && kind == Place::Kind::layer && m->pack() != packed) {
-            if (std::pair(m->created, m->pack()) < std::pair(out.manifest->created, packed)) {
+        if (out.manifest && kind == Place::Kind::layer && bytes != packed) {
+            if (std::tie(m->created, bytes) < std::tie(out.manifest->created, packed)) {
                 out.problems.push_back(
                     fmt::format("{}: its layer {} is an older one", escaped(places[f].name()), in_quotes(name)));
                 continue;
@@ -67,12 +69,12 @@ Manifests read_manifests(const Store& places, const std::string& name, Place::Ki
             out.manifest.reset();
             out.sound = 0;
         }
-        if (out.manifest && m->pack() != packed)
+        if (out.manifest && bytes != packed)
             throw failed("{}: its {} {} is another one than that of the folder before: name the folders of one of them",
                          escaped(places[f].name()), what, in_quotes(name));
         out.sound |= std::uint64_t{1} << f;
         if (out.manifest) continue;
-        packed = m->pack();
+        packed = std::move(bytes);
         out.manifest = std::move(m);
     }
     return out;

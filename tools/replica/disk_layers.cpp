@@ -200,10 +200,7 @@ private:
             one.pages = 1;
             one.at = zero ? 0 : static_cast<std::uint32_t>(data.size() / page_bytes);
             if (!zero) data.insert(data.end(), page, page + page_bytes);
-            if (!made.empty() && made.back().kind == one.kind && made.back().page + made.back().pages == one.page)
-                made.back().pages++;
-            else
-                made.push_back(one);
+            append(made, one);
         }
     }
 

@@ -19,20 +19,17 @@
 
 #include "chain/output.hpp"
 #include "io/error.hpp"
+#include "io/file.hpp"
 #include "io/lasting.hpp"
 #include "io/text.hpp"
 #include "io/writable.hpp"
 #include "io/write_all.hpp"
-#include "io/file.hpp"
 
 namespace dmchain::replica {
 
 namespace fs = std::filesystem;
 
 namespace {
-
-constexpr char mark[] = "dmchain-store";
-constexpr char mark_text[] = "A store of dmchain, version 1.\n";
 
 std::string reason() { return std::strerror(errno); }
 
@@ -93,7 +90,7 @@ void Folder::begin_writing() {
     if (!empty) return;
     // Last: a folder that has it has the others.
     chain::Output out(name() + "/" + mark);
-    out.write(mark_text, sizeof mark_text - 1, 0);
+    out.write(mark_text.data(), mark_text.size(), 0);
     out.commit(false);
 }
 
@@ -104,13 +101,11 @@ void Folder::begin_reading() {
 }
 
 std::string Folder::piece_path(const Digest& digest, bool packed) const {
-    const std::string text = text_of(digest);
-    return fmt::format("{}/pieces/{}/{}{}", name(), text.substr(0, 2), text, packed ? packed_suffix : "");
+    const std::string piece = piece_name(digest, packed);
+    return fmt::format("{}/pieces/{}/{}", name(), piece.substr(0, 2), piece);
 }
 
-std::string Folder::file_name(const std::string& of, Kind kind) const {
-    return name() + (kind == Kind::snapshot ? "/snapshots/" : "/layers/") + of;
-}
+std::string Folder::file_name(const std::string& of, Kind kind) const { return name() + "/" + prefix_of(kind) + of; }
 
 std::uint64_t Folder::size_of(const Piece& piece) const {
     for (const bool packed : {false, true}) {
@@ -178,11 +173,9 @@ void Folder::each_piece(const std::function<void(const Digest&, std::uint64_t)>&
     for (const auto& sub : fs::directory_iterator(name() + "/pieces", none)) {
         if (!sub.is_directory()) continue;
         for (const auto& entry : fs::directory_iterator(sub)) {
-            const std::string name = entry.path().filename().string();
-            const bool packed = name.ends_with(packed_suffix);
-            const auto digest = parse_digest(packed ? name.substr(0, name.size() - packed_suffix.size()) : name);
-            if (digest && entry.is_regular_file(none) && entry.path() == piece_path(*digest, packed))
-                use(*digest, entry.file_size(none));
+            const auto is = parse_piece_name(entry.path().filename().string());
+            if (is && entry.is_regular_file(none) && entry.path() == piece_path(is->digest, is->packed))
+                use(is->digest, entry.file_size(none));
         }
     }
 }

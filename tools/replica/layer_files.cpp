@@ -27,14 +27,11 @@ qcow2::LogId id_of(const std::string& text) {
     return id;
 }
 
-// "disk.qcow2", or "disk-2.qcow2" if that is taken.
-std::string free_name(std::string name, std::set<std::string>& taken) {
+// Of the file that the layer becomes.
+std::string qcow2_name(std::string name) {
     // QEMU takes what stands before a colon for a protocol.
     std::replace(name.begin(), name.end(), ':', '_');
-    const fs::path path(fs::path(name).extension() == ".qcow2" ? name : name + ".qcow2");
-    std::string out = path.string();
-    for (int n = 2; !taken.insert(out).second; n++) out = fmt::format("{}-{}.qcow2", path.stem().string(), n);
-    return out;
+    return fs::path(name).extension() == ".qcow2" ? name : name + ".qcow2";
 }
 
 // Clusters of 64 KiB that the runs lie in, at the most.
@@ -116,7 +113,7 @@ LayerFiles restore_layers(const FoundLayers& found, const Store& places, const s
     std::string below;
     std::set<std::string> taken;
     for (const Manifest& m : found.layers) {
-        const std::string name = free_name(m.layer->file, taken);
+        const std::string name = chain::free_name(qcow2_name(m.layer->file), taken);
         restoring.layer(m, folder.making() + "/" + name, below);
         below = name;
     }

@@ -197,6 +197,19 @@ private:
 
 }  // namespace
 
+void append(std::vector<Run>& runs, const Run& r) {
+    if (!runs.empty()) {
+        Run& last = runs.back();
+        const bool stored = r.kind == Run::Kind::piece;
+        if (last.kind == r.kind && last.class_of == r.class_of && last.block == r.block && last.page + last.pages == r.page &&
+            (!stored || (last.piece == r.piece && last.at + last.pages == r.at))) {
+            last.pages += r.pages;
+            return;
+        }
+    }
+    runs.push_back(r);
+}
+
 std::vector<unsigned char> Manifest::pack() const {
     const std::string info = info_of(*this).dump(-1, ' ', false, Json::error_handler_t::replace);
     HeaderBytes h{};

@@ -39,6 +39,9 @@ struct Run {
     std::uint32_t at = 0;  // page of the piece
 };
 
+// Adds a run to those before it: goes on in the last one if it can.
+void append(std::vector<Run>& runs, const Run& run);
+
 struct Disk {
     std::string snapshot;  // path of the layer that is the snapshot
     std::string id;        // of the snapshot

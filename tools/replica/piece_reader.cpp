@@ -12,7 +12,8 @@ const std::vector<unsigned char>& PieceReader::read(std::size_t number) {
     done_.pieces++;
     bool damaged_one = false;
     // What was only noted as being on the disk is not looked for elsewhere.
-    for (const Place& f : p.folders ? places_ : none_) {
+    for (const Place& f : places_) {
+        if (!p.folders) break;
         const auto found = f.read(p, data_);
         if (found == Place::Found::right) return data_;
         if (found == Place::Found::damaged) {

@@ -29,7 +29,6 @@ public:
 private:
     const Manifest& m_;
     const Store& places_;
-    const Store none_;
     const chain::ReadDisk& disk_;
     std::vector<unsigned char> data_;
     Restored done_;

@@ -11,6 +11,12 @@
 
 namespace dmchain::replica {
 
+namespace {
+
+constexpr std::string_view packed_suffix = ".zst";
+
+}  // namespace
+
 bool is_name(const std::string& name) {
     const auto fits = [](char c) {
         return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || std::strchr(".-_:", c);
@@ -19,7 +25,16 @@ bool is_name(const std::string& name) {
 }
 
 void Place::require_store() const {
-    if (!is_store()) throw failed("{}: is no store of dmchain: there is no dmchain-store in it", escaped(name_));
+    if (!is_store()) throw failed("{}: is no store of dmchain: there is no {} in it", escaped(name_), mark);
+}
+
+std::string Place::piece_name(const Digest& digest, bool packed) { return text_of(digest).append(packed ? packed_suffix : ""); }
+
+std::optional<Place::PieceName> Place::parse_piece_name(const std::string& name) {
+    const bool packed = name.ends_with(packed_suffix);
+    const auto digest = parse_digest(packed ? name.substr(0, name.size() - packed_suffix.size()) : name);
+    if (!digest) return std::nullopt;
+    return PieceName{*digest, packed};
 }
 
 Place::Found Place::read(const Piece& piece, std::vector<unsigned char>& to) const {

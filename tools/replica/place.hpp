@@ -72,7 +72,18 @@ protected:
     Place(Place&&) = default;
 
     static constexpr std::uint64_t most_manifest = std::uint64_t{1} << 30;
-    static constexpr std::string_view packed_suffix = ".zst";
+    // The file, or object, that says what the place is, and its content.
+    static constexpr char mark[] = "dmchain-store";
+    static constexpr std::string_view mark_text = "A store of dmchain, version 1.\n";
+    // Of a piece: its digest, and ".zst" if it is compressed; and the way back, nullopt: it is none.
+    static std::string piece_name(const Digest& digest, bool packed);
+    struct PieceName {
+        Digest digest;
+        bool packed;
+    };
+    static std::optional<PieceName> parse_piece_name(const std::string& name);
+    // "snapshots/", "layers/": before the names of manifests.
+    static std::string prefix_of(Kind kind) { return kind == Kind::snapshot ? "snapshots/" : "layers/"; }
     // As it is kept; nullopt: there is none. Throws for what is there and cannot be read. At most @most bytes are read.
     virtual std::optional<std::vector<unsigned char>> read_piece(const Digest& digest, bool packed, std::uint64_t most) const = 0;
 

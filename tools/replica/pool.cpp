@@ -27,8 +27,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr char name_space[] = "dmchain", mark[] = "dmchain-store", lock_name[] = "dmchain";
-constexpr char mark_text[] = "A store of dmchain, version 1.\n";
+constexpr char name_space[] = "dmchain", lock_name[] = "dmchain", pieces[] = "pieces/";
 constexpr char timeout[] = "30";     // seconds
 constexpr time_t lock_seconds = 60;  // for which a lock holds without its owner
 constexpr auto renew_after = std::chrono::seconds(15);
@@ -38,9 +37,6 @@ constexpr std::uint64_t most_object = std::uint64_t{64} << 20;  // bytes; what a
 std::string reason(int error) { return std::strerror(-error); }
 // The copy is lost: its disks do not answer, or have been given up.
 bool is_lost(int error) { return error == -ENOENT || error == -ETIMEDOUT; }
-
-std::string piece_name(const Digest& digest, bool packed) { return "pieces/" + text_of(digest) + (packed ? ".zst" : ""); }
-std::string prefix_of(Place::Kind kind) { return kind == Place::Kind::snapshot ? "snapshots/" : "layers/"; }
 
 }  // namespace
 
@@ -282,7 +278,7 @@ bool Pool::is_store() const {
 
 void Pool::begin_writing() {
     objects_->lock(Objects::Locked::exclusive);  // makes the object, empty
-    if (objects_->size(mark) <= 0) objects_->write(mark, mark_text, sizeof mark_text - 1);
+    if (objects_->size(mark) <= 0) objects_->write(mark, mark_text.data(), mark_text.size());
 }
 
 void Pool::begin_reading() {
@@ -292,7 +288,7 @@ void Pool::begin_reading() {
 
 std::uint64_t Pool::size_of(const Piece& piece) const {
     for (const bool packed : {false, true}) {
-        const std::int64_t size = objects_->size(piece_name(piece.digest, packed));
+        const std::int64_t size = objects_->size(pieces + piece_name(piece.digest, packed));
         if (size == -ETIMEDOUT) return 0;  // nor will the other one answer
         const auto bytes = static_cast<std::uint64_t>(std::max<std::int64_t>(size, 0));
         if (packed ? bytes < piece.bytes : bytes == piece.bytes) return bytes;
@@ -302,14 +298,15 @@ std::uint64_t Pool::size_of(const Piece& piece) const {
 
 std::optional<std::vector<unsigned char>> Pool::read_piece(const Digest& digest, bool packed, std::uint64_t most) const {
     std::vector<unsigned char> bytes;
-    const int error = objects_->read(piece_name(digest, packed), most + 1, bytes);
+    const int error = objects_->read(pieces + piece_name(digest, packed), most + 1, bytes);
     if (is_lost(error)) return std::nullopt;
-    if (error < 0) throw damaged("{}: cannot be read: {}", escaped(objects_->name_of(piece_name(digest, packed))), reason(error));
+    if (error < 0)
+        throw damaged("{}: cannot be read: {}", escaped(objects_->name_of(pieces + piece_name(digest, packed))), reason(error));
     return bytes;
 }
 
 std::uint64_t Pool::put(const Piece& piece, const std::vector<unsigned char>& data, const std::vector<unsigned char>& packed) {
-    const std::string object = piece_name(piece.digest, !packed.empty());
+    const std::string object = pieces + piece_name(piece.digest, !packed.empty());
     // What Ceph has, it keeps whole.
     if (has(piece) || objects_->is_under_way(object)) return 0;
     const std::vector<unsigned char>& bytes = packed.empty() ? data : packed;
@@ -321,17 +318,15 @@ void Pool::settle() { objects_->finish_writes(); }
 
 void Pool::each_piece(const std::function<void(const Digest&, std::uint64_t)>& use) const {
     objects_->list([&](const std::string& object) {
-        if (!object.starts_with("pieces/")) return;
-        std::string name = object.substr(7);
-        if (name.ends_with(packed_suffix)) name.resize(name.size() - packed_suffix.size());
-        const auto digest = parse_digest(name);
+        if (!object.starts_with(pieces)) return;
+        const auto is = parse_piece_name(object.substr(std::strlen(pieces)));
         const std::int64_t bytes = objects_->size(object);
-        if (digest && bytes >= 0) use(*digest, static_cast<std::uint64_t>(bytes));
+        if (is && bytes >= 0) use(is->digest, static_cast<std::uint64_t>(bytes));
     });
 }
 
 void Pool::remove_piece(const Digest& digest) const {
-    for (const bool packed : {false, true}) objects_->remove(piece_name(digest, packed));
+    for (const bool packed : {false, true}) objects_->remove(pieces + piece_name(digest, packed));
 }
 
 std::vector<std::string> Pool::manifests(Kind kind) const {

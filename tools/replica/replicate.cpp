@@ -97,26 +97,12 @@ public:
                     r.piece = piece[plan[p]];
                     r.at = next[plan[p]]++;
                 }
-                add(r);
+                append(manifest_.runs, r);
             }
         }
     }
 
 private:
-    // Goes on in the last run if it can.
-    void add(const Run& r) {
-        if (!manifest_.runs.empty()) {
-            Run& last = manifest_.runs.back();
-            const bool stored = r.kind == Run::Kind::piece;
-            if (last.kind == r.kind && last.class_of == r.class_of && last.block == r.block && last.page + last.pages == r.page &&
-                (!stored || (last.piece == r.piece && last.at + last.pages == r.at))) {
-                last.pages++;
-                return;
-            }
-        }
-        manifest_.runs.push_back(r);
-    }
-
     struct OnDisk {
         std::uint32_t block;
         std::uint64_t page;

@@ -48,22 +48,18 @@ Store::Places open_folders(const std::vector<std::string>& paths) {
 
 }  // namespace
 
-bool Store::pools() const {
-    return std::any_of(places_.begin(), places_.end(), [](const auto& p) { return dynamic_cast<const Pool*>(p.get()); });
-}
-
 unsigned Store::most_copies() const {
-    if (!pools()) return static_cast<unsigned>(places_.size());
+    if (!pools_) return static_cast<unsigned>(places_.size());
     unsigned most = 0;
     for (const auto& p : places_) most = std::max(most, p->copies());
     return most;
 }
 
-unsigned Store::places_of(unsigned copies) const { return pools() ? std::min(copies, 1u) : copies; }
+unsigned Store::places_of(unsigned copies) const { return pools_ ? std::min(copies, 1u) : copies; }
 
 std::uint64_t Store::places_for(const Digest& digest, unsigned copies, std::uint64_t there) const {
     std::uint64_t out = 0;
-    if (pools()) {
+    if (pools_) {
         std::size_t best = places_.size();
         for (std::size_t p = 0; p < places_.size(); p++)
             if (places_[p]->copies() >= copies && (best == places_.size() || places_[p]->copies() < places_[best]->copies()))
@@ -80,8 +76,8 @@ std::uint64_t Store::places_for(const Digest& digest, unsigned copies, std::uint
 bool is_store_name(const std::string& what) { return what.starts_with(folder_prefix) || what.starts_with(pool_prefix); }
 
 Store open_store(const std::string& store) {
-    if (store.starts_with(folder_prefix)) return Store(open_folders(split(store, folder_prefix.size(), "folder")));
-    if (store.starts_with(pool_prefix)) return Store(open_pools(split(store, pool_prefix.size(), "pool")));
+    if (store.starts_with(folder_prefix)) return {open_folders(split(store, folder_prefix.size(), "folder")), false};
+    if (store.starts_with(pool_prefix)) return {open_pools(split(store, pool_prefix.size(), "pool")), true};
     throw failed("{}: is no store: expected dir:FOLDER[,FOLDER...] or rados:POOL[,POOL...]", in_quotes(store));
 }
 

@@ -15,7 +15,9 @@ namespace dmchain::replica {
 class Store {
 public:
     using Places = std::vector<std::unique_ptr<Place>>;
-    explicit Store(Places places = {}) : places_(std::move(places)) {}
+    // @pools: each keeps copies by itself, and a piece is put into one of them; otherwise it is put into as many as there are to be
+    // copies.
+    Store(Places places, bool pools) : places_(std::move(places)), pools_(pools) {}
 
     std::size_t size() const { return places_.size(); }
     Place& operator[](std::size_t i) { return *places_[i]; }
@@ -55,9 +57,8 @@ public:
     unsigned places_of(unsigned copies) const;
 
 private:
-    bool pools() const;
-
     Places places_;
+    bool pools_;
 };
 
 // "dir:A,B,C": each path one folder; "rados:A,B": pools (pool.hpp). Throws failed() for what is not written so, for what cannot be
