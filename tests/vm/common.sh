@@ -4,7 +4,8 @@
 # which kernel each machine runs. Sourced by them; the caller has done `set -euo pipefail`.
 #
 # Machines: uml        User Mode Linux, native speed, one processor: benchmarks
-#           uml-debug  the same with KASAN, lockdep, kmemleak and fault injection: correctness
+#           uml-debug  the same with lockdep, checked slabs and fault injection: correctness
+#           uml-kasan  that with KASAN and kmemleak, too, which takes two to three times as long
 #           qemu-6.1   the oldest and
 #           qemu-6.12  the newest kernel that Debian 12 offers, under emulation, two processors
 #
@@ -18,7 +19,7 @@
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 BUILD=${DMCHAIN_BUILD:-$TOP/build}
 CACHE=${DMCHAIN_CACHE:-/var/cache/dm-chain}
-MACHINES="uml uml-debug qemu-6.1 qemu-6.12"
+MACHINES="uml uml-debug uml-kasan qemu-6.1 qemu-6.12"
 
 die() {
     echo "${0##*/}: $*" >&2
@@ -40,10 +41,20 @@ load_versions() {
     . "$CACHE/versions"
 }
 
-# The folder where the build tree of the machine uml or uml-debug is or is to be.
+# The files that make the configuration of a User Mode Linux machine.
+uml_configs() {
+    local vm=$TOP/tests/vm
+    case $1 in
+    uml) echo "$vm/uml.config" ;;
+    uml-debug) echo "$vm/uml.config" "$vm/uml-debug.config" ;;
+    uml-kasan) echo "$vm/uml.config" "$vm/uml-debug.config" "$vm/uml-kasan.config" ;;
+    esac
+}
+
+# The folder where the build tree of a User Mode Linux machine is or is to be.
 uml_tree() {
-    local configs=("$TOP/tests/vm/uml.config")
-    [ "$1" = uml ] || configs+=("$TOP/tests/vm/uml-debug.config")
+    local configs
+    read -ra configs <<<"$(uml_configs "$1")"
     load_versions
     echo "$CACHE/uml-$( (echo "$SOURCE"; gcc -dumpfullversion; grep -h CONFIG_ "${configs[@]}") |
         sha256sum | cut -c1-16)"

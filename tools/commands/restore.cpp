@@ -132,7 +132,7 @@ struct Made {
 
 Made restore_memory(const Options& o, const replica::Manifest& m, const replica::Store& places, const std::string& top) {
     std::optional<DiskSource> disk;
-    chain::ReadDisk read_disk;
+    chain::Readers read_disk;
     if (m.disk && (!o.disk.empty() || replica::pieces_only_on_disk(m, places))) {
         try {
             disk = open_disk(o, *m.disk, top);
@@ -140,7 +140,7 @@ Made restore_memory(const Options& o, const replica::Manifest& m, const replica:
             throw Error(e.code(), fmt::format("{} (the disk is needed for pages that were not stored: name it with --disk{})",
                                               e.what(), m.layers.empty() ? "" : ", or make it with --layers"));
         }
-        read_disk = chain::readers_of(disk->chain, disk->point)();
+        read_disk = chain::readers_of(disk->chain, disk->point);
     }
 
     const bool out = o.memory == "-";

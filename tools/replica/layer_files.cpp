@@ -52,19 +52,31 @@ public:
 
     void layer(const Manifest& m, const std::string& path, const std::string& below) {
         chain::LayerWriter out({path, m.layer->bytes, below, m.layer->label, id_of(m.layer->id), clusters_of(m)});
-        const chain::ReadDisk none;
+        const chain::Readers none;
         PieceReader pieces(m, places_, none);
-        const std::vector<unsigned char>* data = nullptr;
-        std::uint64_t current = ~std::uint64_t{0};
-        for (const Run& r : m.runs) {
-            const std::uint64_t start = r.page * page_bytes, end = std::min(start + r.pages * page_bytes, m.layer->bytes);
-            if (r.kind == Run::Kind::zero) out.zero(start, end - start);
-            if (r.kind != Run::Kind::piece) continue;
-            if (r.piece != current) data = &pieces.read(r.piece);
-            current = r.piece;
-            out.data(start, data->data() + r.at * page_bytes, end - start);
-            progress_(r.pages * page_bytes);
-        }
+        // Pieces as they are needed, and the first run that needs each; in between runs of zeroes, and runs that the layer has not.
+        std::vector<std::uint32_t> numbers;
+        std::vector<std::size_t> first;
+        for (std::size_t i = 0; i < m.runs.size(); i++)
+            if (m.runs[i].kind == Run::Kind::piece && (numbers.empty() || m.runs[i].piece != numbers.back())) {
+                numbers.push_back(m.runs[i].piece);
+                first.push_back(i);
+            }
+        first.push_back(m.runs.size());
+        const auto write = [&](std::size_t from, std::size_t to, const unsigned char* data) {
+            for (; from < to; from++) {
+                const Run& r = m.runs[from];
+                const std::uint64_t start = r.page * page_bytes, end = std::min(start + r.pages * page_bytes, m.layer->bytes);
+                if (r.kind == Run::Kind::zero) out.zero(start, end - start);
+                if (r.kind != Run::Kind::piece) continue;
+                out.data(start, data + r.at * page_bytes, end - start);
+                progress_(r.pages * page_bytes);
+            }
+        };
+        write(0, first[0], nullptr);
+        pieces.each(numbers, [&](std::size_t i, const std::vector<unsigned char>& data) {
+            write(first[i], first[i + 1], data.data());
+        });
         out.finish();
         damaged_ += pieces.done().damaged_copies;
     }

@@ -4,29 +4,48 @@
 
 #include "io/error.hpp"
 #include "io/text.hpp"
+#include "io/turns.hpp"
 
 namespace dmchain::replica {
 
-const std::vector<unsigned char>& PieceReader::read(std::size_t number) {
+namespace {
+
+// Each has a piece, and the same compressed.
+constexpr unsigned threads = 4;
+
+}  // namespace
+
+void PieceReader::each(const std::vector<std::uint32_t>& numbers,
+                       FunctionRef<void(std::size_t, const std::vector<unsigned char>&)> use) {
+    share_out(numbers.size(), threads, [&](Turns& turns, bool) {
+        const chain::ReadDisk disk = disk_ ? disk_() : nullptr;
+        std::vector<unsigned char> data;
+        while (const auto i = turns.next()) {
+            read(numbers[*i], disk, data);
+            turns.in_order(*i, [&] { use(*i, data); });
+        }
+    });
+}
+
+void PieceReader::read(std::size_t number, const chain::ReadDisk& disk, std::vector<unsigned char>& to) {
     const Piece& p = m_.pieces[number];
-    done_.pieces++;
     bool damaged_one = false;
     // What was only noted as being on the disk is not looked for elsewhere.
     for (const Place& f : places_) {
         if (!p.folders) break;
-        const auto found = f.read(p, data_);
-        if (found == Place::Found::right) return data_;
+        const auto found = f.read(p, to);
+        if (found == Place::Found::right) return;
         if (found == Place::Found::damaged) {
-            done_.damaged_copies++;
+            damaged_copies_++;
             damaged_one = true;
         }
     }
-    if (p.disk != Piece::no_disk && disk_) {
-        data_.resize(p.bytes);
-        disk_(data_.data(), data_.size(), p.disk);
-        if (digest_of(data_.data(), data_.size()) == p.digest) {
-            done_.disk_bytes += p.bytes;
-            return data_;
+    if (p.disk != Piece::no_disk && disk) {
+        to.resize(p.bytes);
+        disk(to.data(), to.size(), p.disk);
+        if (digest_of(to.data(), to.size()) == p.digest) {
+            disk_bytes_ += p.bytes;
+            return;
         }
         throw damaged("the disk is not what it was when {} was stored: {} bytes at {:#x} are others (they are {})",
                       in_quotes(m_.name), p.bytes, p.disk, content_of(m_, number));

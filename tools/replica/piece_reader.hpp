@@ -2,36 +2,38 @@
 // Reads the pieces of a stored snapshot, or layer, from the copies that are left.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "chain/copy_parts.hpp"
+#include "io/function_ref.hpp"
 #include "replica/store.hpp"
 
 namespace dmchain::replica {
 
 struct Restored {
-    std::uint64_t pieces = 0;
     std::uint64_t damaged_copies = 0;  // that were found on the way, and left
     std::uint64_t disk_bytes = 0;      // taken from the disk
 };
 
 class PieceReader {
 public:
-    // @disk: reads the disk; empty: there is none. All must stay while this is used.
-    PieceReader(const Manifest& m, const Store& places, const chain::ReadDisk& disk) : m_(m), places_(places), disk_(disk) {}
+    // @disk: makes what reads the disk; empty: there is none. All must stay while this is used.
+    PieceReader(const Manifest& m, const Store& places, const chain::Readers& disk) : m_(m), places_(places), disk_(disk) {}
 
-    // Its content, checked; until the next call. Throws damaged(), naming what is lost, if it has no sound copy.
-    const std::vector<unsigned char>& read(std::size_t number);
-    const Restored& done() const { return done_; }
+    // Calls @use(i, content of the piece numbers[i]) for all of them, in order, one at a time, by several threads, which read and
+    // check what comes next. Throws damaged(), naming what is lost, if a piece has no sound copy.
+    void each(const std::vector<std::uint32_t>& numbers, FunctionRef<void(std::size_t, const std::vector<unsigned char>&)> use);
+    Restored done() const { return {damaged_copies_, disk_bytes_}; }
 
 private:
+    void read(std::size_t number, const chain::ReadDisk& disk, std::vector<unsigned char>& to);
+
     const Manifest& m_;
     const Store& places_;
-    const chain::ReadDisk& disk_;
-    std::vector<unsigned char> data_;
-    Restored done_;
+    const chain::Readers& disk_;
+    std::atomic<std::uint64_t> damaged_copies_ = 0, disk_bytes_ = 0;
 };
 
 // What is in a piece, as "3 pages of anonymous, 1 page of slab".

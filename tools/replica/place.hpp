@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // A place of a store: it keeps pieces by their digests, and manifests by the names of snapshots and layers. Folder and Pool are such
-// places. Nothing is kept in one twice. Used by one thread at a time.
+// places. Nothing is kept in one twice. Used by one thread at a time,
+// but for reads of pieces, while nothing else is done with it: see read().
 #pragma once
 
 #include <cstdint>
@@ -38,6 +39,7 @@ public:
     // Bytes of it as it is kept; 0: has() says no.
     virtual std::uint64_t size_of(const Piece& piece) const = 0;
     enum class Found { right, missing, damaged };
+    // By any thread.
     Found read(const Piece& piece, std::vector<unsigned char>& to) const;
 
     // Keeps the piece, not for good until settle(): @packed, if that is not empty (compression.hpp), otherwise @data. Returns

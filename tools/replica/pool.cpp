@@ -10,10 +10,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <deque>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -193,9 +195,14 @@ private:
     // which disks an object is on.
     template <typename Ask>
     int in_time(const std::string& object, const Ask& ask) const {
-        if (!dead_.empty() && is_dead(place_of(object))) return -ETIMEDOUT;
+        if (some_dead_ && is_dead(place_of(object))) return -ETIMEDOUT;
         const int answer = ask();
-        if (answer == -ETIMEDOUT) dead_.insert(place_of(object).value("pgid", std::string()));
+        if (answer == -ETIMEDOUT) {
+            const std::string group = place_of(object).value("pgid", std::string());
+            const std::lock_guard hold(dead_lock_);
+            dead_.insert(group);
+            some_dead_ = true;
+        }
         return answer;
     }
     // Its placement group ("pgid") and disks ("acting_primary"); an empty object: nobody knows.
@@ -205,6 +212,7 @@ private:
         return answer && answer->is_object() ? *answer : nlohmann::json::object();
     }
     bool is_dead(const nlohmann::json& place) const {
+        const std::lock_guard hold(dead_lock_);
         return place.value("acting_primary", 0) < 0 || dead_.contains(place.value("pgid", std::string()));
     }
 
@@ -242,7 +250,9 @@ private:
     const std::shared_ptr<const Cluster> cluster_;
     const RadosLibrary& rados_;
     const std::string pool_, name_;
+    mutable std::mutex dead_lock_;        // covers dead_
     mutable std::set<std::string> dead_;  // placement groups that did not answer in time
+    mutable std::atomic<bool> some_dead_ = false;
     rados_ioctx_t io_ = nullptr;
     std::deque<std::pair<rados_completion_t, std::string>> writes_;  // under way
     Locked locked_ = Locked::no;

@@ -60,40 +60,41 @@ std::vector<std::size_t> missing_pieces(const Manifest& m, const Store& places, 
     return out;
 }
 
-Restored restore(const Manifest& m, const Store& places, const chain::ReadDisk& disk, const Outputs& outputs,
+Restored restore(const Manifest& m, const Store& places, const chain::Readers& disk, const Outputs& outputs,
                  const std::function<void(std::uint64_t)>& progress) {
     PieceReader pieces(m, places, disk);
     const auto out = writer_of(m, outputs);
     const auto whole = [&](Run::Kind kind) {
+        std::vector<std::uint32_t> numbers;
+        std::vector<std::uint64_t> pages;
         for (const Run& r : m.runs)
             if (r.kind == kind) {
-                const auto& data = pieces.read(r.piece);
-                out->other(data.data(), data.size(), r.page);
+                numbers.push_back(r.piece);
+                pages.push_back(r.page);
             }
+        pieces.each(numbers, [&](std::size_t i, const std::vector<unsigned char>& data) {
+            out->other(data.data(), data.size(), pages[i]);
+        });
     };
     whole(Run::Kind::head);
     out->begin_pages();
-    std::vector<std::uint32_t> order;
-    for (std::uint32_t i = 0; i < m.runs.size(); i++) {
-        const Run& r = m.runs[i];
+    // The runs of each piece.
+    std::map<std::uint32_t, std::vector<const Run*>> runs_of;
+    for (const Run& r : m.runs) {
         if (r.kind == Run::Kind::zero || r.kind == Run::Kind::unused)
             for (std::uint64_t p = 0; p < r.pages; p++) out->page(r.block, r.page + p, nullptr);
         else if (r.kind == Run::Kind::piece)
-            order.push_back(i);
+            runs_of[r.piece].push_back(&r);
     }
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::uint32_t a, std::uint32_t b) { return m.runs[a].piece < m.runs[b].piece; });
-    const std::vector<unsigned char>* data = nullptr;
-    std::uint64_t current = ~std::uint64_t{0};
-    for (const std::uint32_t i : order) {
-        const Run& r = m.runs[i];
-        if (r.piece != current) {
-            data = &pieces.read(r.piece);
-            current = r.piece;
+    std::vector<std::uint32_t> numbers;
+    for (const auto& [number, runs] : runs_of) numbers.push_back(number);
+    pieces.each(numbers, [&](std::size_t i, const std::vector<unsigned char>& data) {
+        for (const Run* const r : runs_of[numbers[i]]) {
+            for (std::uint64_t p = 0; p < r->pages; p++)
+                out->page(r->block, r->page + p, data.data() + (r->at + p) * page_bytes);
+            progress(r->pages * page_bytes);
         }
-        for (std::uint64_t p = 0; p < r.pages; p++) out->page(r.block, r.page + p, data->data() + (r.at + p) * page_bytes);
-        progress(r.pages * page_bytes);
-    }
+    });
     out->end_pages();
     whole(Run::Kind::tail);
     return pieces.done();

@@ -35,7 +35,7 @@ struct Outputs {
 };
 
 // Each piece is checked before it is used. Throws damaged(), naming what is lost, if a piece has no sound copy.
-Restored restore(const Manifest& manifest, const Store& places, const chain::ReadDisk& disk, const Outputs& out,
+Restored restore(const Manifest& manifest, const Store& places, const chain::Readers& disk, const Outputs& out,
                  const std::function<void(std::uint64_t)>& progress);
 
 }  // namespace dmchain::replica
