@@ -7,10 +7,9 @@ KERNEL ?= $(shell uname -r)
 KDIR ?= /lib/modules/$(KERNEL)/build
 PREFIX ?= /usr/local
 JOBS := $(shell nproc)
-# The machines of tests/vm/common.sh that `make check` and `make check-long` use.
+# The machines of tests/vm/common.sh that `make check` uses, and all.
 CHECK_MACHINES := uml-debug qemu-6.1 qemu-6.12
-CHECK_LONG_MACHINES := uml uml-kasan qemu-6.1 qemu-6.12
-MACHINES := uml uml-debug uml-kasan qemu-6.1 qemu-6.12
+MACHINES := uml uml-kasan $(CHECK_MACHINES)
 
 .PHONY: all
 all: tools module
@@ -79,7 +78,7 @@ check: $(CHECK_MACHINES:%=module-for-%)
 
 # Those with the label "short" come again, with KASAN.
 .PHONY: check-long
-check-long: $(CHECK_LONG_MACHINES:%=module-for-%)
+check-long: $(MACHINES:%=module-for-%)
 	$(MAKE) test-programs
 	tests/vm/packages long
 	ctest --test-dir $(BUILD) --output-on-failure -j$(JOBS) -LE short

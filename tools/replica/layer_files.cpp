@@ -74,9 +74,8 @@ public:
             }
         };
         write(0, first[0], nullptr);
-        pieces.each(numbers, [&](std::size_t i, const std::vector<unsigned char>& data) {
-            write(first[i], first[i + 1], data.data());
-        });
+        pieces.each(numbers,
+                    [&](std::size_t i, const std::vector<unsigned char>& data) { write(first[i], first[i + 1], data.data()); });
         out.finish();
         damaged_ += pieces.done().damaged_copies;
     }

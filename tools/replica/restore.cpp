@@ -90,8 +90,7 @@ Restored restore(const Manifest& m, const Store& places, const chain::Readers& d
     for (const auto& [number, runs] : runs_of) numbers.push_back(number);
     pieces.each(numbers, [&](std::size_t i, const std::vector<unsigned char>& data) {
         for (const Run* const r : runs_of[numbers[i]]) {
-            for (std::uint64_t p = 0; p < r->pages; p++)
-                out->page(r->block, r->page + p, data.data() + (r->at + p) * page_bytes);
+            for (std::uint64_t p = 0; p < r->pages; p++) out->page(r->block, r->page + p, data.data() + (r->at + p) * page_bytes);
             progress(r->pages * page_bytes);
         }
     });
