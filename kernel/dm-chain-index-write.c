@@ -150,15 +150,14 @@ static int lock_leaf(struct chain_index *ix, u64 cluster, u64 **leaf)
 	int r;
 
 	for (;;) {
-		r = chain_index_find(ix, cluster << ix->cluster_sector_shift, 1, &x);
-		if (r)
-			return r;
 		mutex_lock(&ix->lock);
 		r = resident_leaf(ix, cluster, leaf);
 		if (r > 0)
 			return 0;
 		mutex_unlock(&ix->lock);
-		if (r < 0)
+		if (!r)
+			r = chain_index_find(ix, cluster << ix->cluster_sector_shift, 1, &x);
+		if (r)
 			return r;
 		cond_resched();
 	}
@@ -166,12 +165,32 @@ static int lock_leaf(struct chain_index *ix, u64 cluster, u64 **leaf)
 
 /* ---- Reading and changing one cluster ---- */
 
+/* log2 of the subblocks in a unit of 2^@unit_shift bytes. */
+static u32 unit_subblock_shift(const struct chain_index *ix, unsigned int unit_shift)
+{
+	return unit_shift - SECTOR_SHIFT - ix->subblock_sector_shift;
+}
+
+/* Notes what @e, @ahead sectors into the cluster, says of the units @bits. */
+static void note_owned(struct chain_owned *out, u64 e, u64 bits, u64 ahead, unsigned int layer)
+{
+	if (chain_entry_kind(e) != CHAIN_HOLE)
+		out->hole &= ~bits;
+	if (chain_entry_kind(e) > CHAIN_DATA || chain_entry_layer(e) != layer)
+		return;
+	if (chain_entry_kind(e) == CHAIN_ZERO) {
+		out->bitmap |= bits << 32;
+	} else if (chain_entry_kind(e) == CHAIN_DATA) {
+		out->bitmap |= bits;
+		out->host = (chain_entry_pos(e) - ahead) << SECTOR_SHIFT;
+	}
+}
+
 int chain_index_owned(struct chain_index *ix, u64 cluster, unsigned int layer,
 		      unsigned int unit_shift, struct chain_owned *out)
 {
-	u32 subs = subblocks(ix), i;
-	u32 per_unit = 1u << (unit_shift - SECTOR_SHIFT - ix->subblock_sector_shift);
-	u64 *leaf, e;
+	u32 shift = unit_subblock_shift(ix, unit_shift), i;
+	u64 all = (1ull << (subblocks(ix) >> shift)) - 1, *leaf, e;
 	int r;
 
 	memset(out, 0, sizeof(*out));
@@ -179,23 +198,15 @@ int chain_index_owned(struct chain_index *ix, u64 cluster, unsigned int layer,
 	if (r)
 		return r;
 	e = leaf[cluster & (CHAIN_FANOUT - 1)];
-	out->hole = per_unit == subs ? 1 : GENMASK_ULL(subs / per_unit - 1, 0);
-	for (i = 0; i < subs; i++) {
-		u64 ahead = (u64)i << ix->subblock_sector_shift;
-		u64 sub = chain_entry_kind(e) == CHAIN_FINE ? ((u64 *)entry_ptr(e))[i] :
-							      chain_entry_advance(e, ahead);
-		u64 bit = 1ull << (i / per_unit);
+	out->hole = all;
+	if (chain_entry_kind(e) == CHAIN_FINE) {
+		const u64 *fine = entry_ptr(e);
 
-		if (chain_entry_kind(sub) != CHAIN_HOLE)
-			out->hole &= ~bit;
-		if (chain_entry_kind(sub) > CHAIN_DATA || chain_entry_layer(sub) != layer)
-			continue;
-		if (chain_entry_kind(sub) == CHAIN_ZERO) {
-			out->bitmap |= bit << 32;
-		} else if (chain_entry_kind(sub) == CHAIN_DATA) {
-			out->bitmap |= bit;
-			out->host = (chain_entry_pos(sub) - ahead) << SECTOR_SHIFT;
-		}
+		for (i = 0; i < subblocks(ix); i++)
+			note_owned(out, fine[i], 1ull << (i >> shift),
+				   (u64)i << ix->subblock_sector_shift, layer);
+	} else {
+		note_owned(out, e, all, 0, layer);
 	}
 	mutex_unlock(&ix->lock);
 	return 0;
@@ -272,10 +283,10 @@ static u64 joined(const struct chain_index *ix, const u64 *fine)
 }
 
 /*
- * Of the @count subblocks of @cluster from @first on those whose unit is in @mask become @entry,
- * which is that of subblock @first.
+ * Of the @count subblocks of @cluster from @first on those whose unit, of 2^@shift subblocks, is in
+ * @mask become @entry, which is that of subblock @first.
  */
-static int change(struct chain_index *ix, u64 cluster, u64 entry, u32 per_unit, u32 mask, u32 first,
+static int change(struct chain_index *ix, u64 cluster, u64 entry, u32 shift, u32 mask, u32 first,
 		  u32 count, bool whole)
 {
 	u64 *leaf, *at, *fine, old, ahead, e;
@@ -299,7 +310,7 @@ static int change(struct chain_index *ix, u64 cluster, u64 entry, u32 per_unit, 
 		return -ENOMEM;
 	}
 	for (i = first; i < first + count; i++) {
-		if (!(mask & 1u << (i / per_unit)))
+		if (!(mask & 1u << (i >> shift)))
 			continue;
 		e = fine[i];
 		ahead = (u64)(i - first) << ix->subblock_sector_shift;
@@ -329,20 +340,19 @@ changed:
 int chain_index_set(struct chain_index *ix, u64 cluster, unsigned int layer,
 		    unsigned int unit_shift, u64 host, u32 mask)
 {
-	u32 subs = subblocks(ix);
-	u32 per_unit = 1u << (unit_shift - SECTOR_SHIFT - ix->subblock_sector_shift);
-	u32 all = subs / per_unit == 32 ? ~0u : (1u << subs / per_unit) - 1;
+	u32 subs = subblocks(ix), shift = unit_subblock_shift(ix, unit_shift);
+	u32 all = (1ull << (subs >> shift)) - 1;
 	u64 entry = host ? chain_entry(CHAIN_DATA, layer, host >> SECTOR_SHIFT) :
 			   chain_entry(CHAIN_ZERO, layer, 0);
 
-	return change(ix, cluster, entry, per_unit, mask, 0, subs, mask == all);
+	return change(ix, cluster, entry, shift, mask, 0, subs, mask == all);
 }
 
 int chain_index_put(struct chain_index *ix, u64 cluster, u32 first, u32 count, u64 entry)
 {
-	u32 subs = subblocks(ix);
+	u32 shift = ix->cluster_sector_shift - ix->subblock_sector_shift;
 
-	return change(ix, cluster, entry, subs, 1, first, count, count == subs);
+	return change(ix, cluster, entry, shift, 1, first, count, count == subblocks(ix));
 }
 
 /* ---- A longer disk ---- */
