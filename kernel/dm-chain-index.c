@@ -751,7 +751,8 @@ void chain_index_close(struct chain_index *ix)
 
 	if (ix->shrinker)
 		chain_shrinker_unregister(ix->shrinker);
-	rcu_barrier(); /* the shrinker's last victims */
+	if (smp_load_acquire(&ix->shrunk.busy)) /* pairs with free_victims_rcu() */
+		rcu_barrier(); /* slow where others have many callbacks */
 	for (i = 0; ix->root && i < ix->root_count; i++) {
 		struct middle *m = slot_ptr(ix->root[i]);
 

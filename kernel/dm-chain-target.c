@@ -8,6 +8,7 @@
 #include <linux/blkdev.h>
 #include <linux/device-mapper.h>
 #include <linux/module.h>
+#include <linux/rcupdate.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
@@ -464,6 +465,7 @@ module_init(chain_init);
 static void __exit chain_exit(void)
 {
 	dm_unregister_target(&chain_target);
+	rcu_barrier(); /* free_victims_rcu() may be about to return */
 }
 module_exit(chain_exit);
 
