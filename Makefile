@@ -20,7 +20,7 @@ help:
 	@echo '     tools, module  one of the two; KDIR=$(KDIR)'
 	@echo 'make install        installs both (PREFIX=$(PREFIX), DESTDIR, KDIR)'
 	@echo 'make deb            Debian packages of both (the module by DKMS), in build/deb'
-	@echo 'make check          builds all, and runs the tests (about 30 minutes on two processors)'
+	@echo 'make check          builds all, and runs the tests (about 26 minutes on two processors; the first time 8 more)'
 	@echo 'make check-long     the same with the tests that take longer, many hours'
 	@echo 'make bench          measures: JSON and a table'
 	@echo 'make demo           a chain of 1000 layers as one device (IMAGE=top.qcow2: your own)'

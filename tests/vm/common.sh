@@ -41,22 +41,20 @@ load_versions() {
     . "$CACHE/versions"
 }
 
-# The files that make the configuration of a User Mode Linux machine.
-uml_configs() {
-    local vm=$TOP/tests/vm
+# The configuration of a User Mode Linux machine: each adds to the one before.
+uml_config() {
+    local names=(uml)
     case $1 in
-    uml) echo "$vm/uml.config" ;;
-    uml-debug) echo "$vm/uml.config" "$vm/uml-debug.config" ;;
-    uml-kasan) echo "$vm/uml.config" "$vm/uml-debug.config" "$vm/uml-kasan.config" ;;
+    uml-debug) names+=(uml-debug) ;;
+    uml-kasan) names+=(uml-debug uml-kasan) ;;
     esac
+    (cd "$TOP/tests/vm" && cat "${names[@]/%/.config}")
 }
 
 # The folder where the build tree of a User Mode Linux machine is or is to be.
 uml_tree() {
-    local configs
-    read -ra configs <<<"$(uml_configs "$1")"
     load_versions
-    echo "$CACHE/uml-$( (echo "$SOURCE"; gcc -dumpfullversion; grep -h CONFIG_ "${configs[@]}") |
+    echo "$CACHE/uml-$( (echo "$SOURCE"; gcc -dumpfullversion; uml_config "$1" | grep CONFIG_) |
         sha256sum | cut -c1-16)"
 }
 

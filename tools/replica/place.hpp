@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // A place of a store: it keeps pieces by their digests, and manifests by the names of snapshots and layers. Folder and Pool are such
-// places. Nothing is kept in one twice. Used by one thread at a time,
-// but for reads of pieces, while nothing else is done with it: see read().
+// places. Nothing is kept in one twice. Used by one thread at a time, but for read(), while nothing else is done with it.
 #pragma once
 
 #include <cstdint>

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -195,13 +194,12 @@ private:
     // which disks an object is on.
     template <typename Ask>
     int in_time(const std::string& object, const Ask& ask) const {
-        if (some_dead_ && is_dead(place_of(object))) return -ETIMEDOUT;
+        if (some_dead() && is_dead(place_of(object))) return -ETIMEDOUT;
         const int answer = ask();
         if (answer == -ETIMEDOUT) {
             const std::string group = place_of(object).value("pgid", std::string());
             const std::lock_guard hold(dead_lock_);
             dead_.insert(group);
-            some_dead_ = true;
         }
         return answer;
     }
@@ -210,6 +208,10 @@ private:
         const auto answer = cluster_->ask(
             {{"prefix", "osd map"}, {"pool", pool_}, {"object", object}, {"nspace", name_space}, {"format", "json"}});
         return answer && answer->is_object() ? *answer : nlohmann::json::object();
+    }
+    bool some_dead() const {
+        const std::lock_guard hold(dead_lock_);
+        return !dead_.empty();
     }
     bool is_dead(const nlohmann::json& place) const {
         const std::lock_guard hold(dead_lock_);
@@ -252,7 +254,6 @@ private:
     const std::string pool_, name_;
     mutable std::mutex dead_lock_;        // covers dead_
     mutable std::set<std::string> dead_;  // placement groups that did not answer in time
-    mutable std::atomic<bool> some_dead_ = false;
     rados_ioctx_t io_ = nullptr;
     std::deque<std::pair<rados_completion_t, std::string>> writes_;  // under way
     Locked locked_ = Locked::no;
