@@ -12,6 +12,7 @@
 #include <memory>
 #include <vector>
 
+#include "chain/disk.hpp"
 #include "qcow2/check.hpp"
 #include "qcow2/reader.hpp"
 #include "qcow2/survey.hpp"
@@ -85,9 +86,15 @@ void use(const std::string& path, const ChainOptions& options) {
     }
     if (size < std::uint64_t{1} << 50) (void)survey(chain, [](std::uint64_t) {});
     Reader reader(chain);
-    std::vector<char> buffer(1 << 16);
-    for (std::uint64_t at = 0; at < size && at < 1 << 20; at += buffer.size()) reader.read(buffer.data(), buffer.size(), at + 1);
-    reader.read(buffer.data(), buffer.size(), size - std::min<std::uint64_t>(size, 60000));
+    chain::Disk::Reader indexed(std::make_shared<chain::Disk>(chain, chain.layers().size() - 1));
+    std::vector<char> buffer(1 << 16), same(1 << 16);
+    const auto read = [&](std::uint64_t at) {
+        reader.read(buffer.data(), buffer.size(), at);
+        indexed.read(same.data(), same.size(), at);
+        require(buffer == same, "what is read layer by layer and by an index is the same");
+    };
+    for (std::uint64_t at = 0; at < size && at < 1 << 20; at += buffer.size()) read(at + 1);
+    read(size - std::min<std::uint64_t>(size, 60000));
 }
 
 void check(const std::string& path, const ChainOptions& options) {

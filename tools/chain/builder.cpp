@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "chain/disk.hpp"
 #include "chain/window.hpp"
 #include "io/text.hpp"
 #include "io/turns.hpp"
@@ -28,11 +29,6 @@ ActiveState state_of(const qcow2::Layer& top, std::uint16_t id) {
     return {id, p.segment.offset, p.segment.bytes, p.next, p.sequence, p.epoch, log->end()};
 }
 
-Geometry geometry_of(const qcow2::Chain& chain) {
-    return {chain.virtual_size(), index_cluster_bits,
-            std::min<unsigned>(CHAIN_MAX_SUBBLOCK_SHIFT, static_cast<unsigned>(__builtin_ctz(chain.unit())))};
-}
-
 LayerTable layers_of(const qcow2::Chain& chain, const BuildOptions& options) {
     LayerTable out(chain);
     for (const std::string& path : options.growing)
@@ -47,7 +43,7 @@ public:
     Builder(const qcow2::Chain& chain, const std::string& path, const BuildOptions& options)
         : chain_(chain),
           options_(options),
-          geometry_(geometry_of(chain)),
+          geometry_(geometry_at(chain, chain.layers().size() - 1)),
           layers_(layers_of(chain, options)),
           writer_(path, geometry_, layers_) {}
 

@@ -6,8 +6,8 @@
 #include <memory>
 #include <vector>
 
+#include "chain/disk.hpp"
 #include "io/turns.hpp"
-#include "qcow2/reader.hpp"
 
 namespace dmchain::chain {
 
@@ -18,8 +18,8 @@ constexpr std::size_t batch_pieces = 128;  // for which threads are started
 }  // namespace
 
 Readers readers_of(const qcow2::Chain& chain, std::size_t point) {
-    return [&chain, point]() -> ReadDisk {
-        auto reader = std::make_shared<qcow2::Reader>(chain, point);
+    return [disk = std::make_shared<Disk>(chain, point)]() -> ReadDisk {
+        auto reader = std::make_shared<Disk::Reader>(disk);
         return [reader](void* buffer, std::size_t bytes, std::uint64_t offset) { reader->read(buffer, bytes, offset); };
     };
 }

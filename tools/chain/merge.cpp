@@ -303,12 +303,14 @@ void require_same(const qcow2::Chain& range, const std::string& path) {
     const qcow2::Chain merged(path, o);
     ::posix_fadvise(merged.top().file().fd(), 0, 0, POSIX_FADV_DONTNEED);
     const std::uint64_t bytes = range.virtual_size();
+    const Readers old_readers = readers_of(range, range.layers().size() - 1);
     share_out((bytes + copy_bytes - 1) / copy_bytes, copy_threads, [&](Turns& turns, bool) {
-        qcow2::Reader old(range), now(merged);
+        const ReadDisk old = old_readers();
+        qcow2::Reader now(merged);
         std::vector<unsigned char> a(copy_bytes), b(copy_bytes);
         while (const auto i = turns.next()) {
             const std::uint64_t at = *i * copy_bytes, n = std::min(copy_bytes, bytes - at);
-            old.read(a.data(), n, at);
+            old(a.data(), n, at);
             now.read(b.data(), n, at);
             const auto differs =
                 std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(n), b.begin()).first - a.begin();

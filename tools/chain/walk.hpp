@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "chain/builder.hpp"
+#include "chain/disk.hpp"
 #include "chain/window.hpp"
 #include "qcow2/chain.hpp"
 
@@ -29,8 +30,7 @@ public:
     Walk(const qcow2::Chain& range, bool flat)
         : range_(range),
           flat_(flat),
-          geometry_{range.virtual_size(), index_cluster_bits,
-                    std::min<unsigned>(CHAIN_MAX_SUBBLOCK_SHIFT, static_cast<unsigned>(std::countr_zero(range.unit())))},
+          geometry_(geometry_at(range, range.layers().size() - 1)),
           unit_bits_(chain_unit_shift(index_cluster_bits, geometry_.subblock_shift)),
           window_(geometry_) {}
 
@@ -43,7 +43,8 @@ public:
     template <typename Use>
     bool all(const Use& use) {
         for (std::uint64_t first = 0; first < geometry_.clusters(); first += Window::cells) {
-            fill(first);
+            window_.clear(first);
+            fill(window_, range_, range_.layers().size() - 1, scratch_);
             for (std::uint32_t cell = 0; cell < window_.used(); cell++)
                 if (!one(first + cell, window_.entry(cell), use)) return false;
         }
@@ -80,17 +81,6 @@ public:
     }
 
 private:
-    void fill(std::uint64_t first) {
-        window_.clear(first);
-        for (std::size_t i = 0; i < range_.layers().size(); i++) {
-            const qcow2::Layer& layer = *range_.layers()[i];
-            const auto id = static_cast<unsigned>(i + 1);
-            if (i && layer.virtual_size() < geometry_.bytes) window_.cut(layer.virtual_size());
-            layer.map(window_.begin(), window_.end(), scratch_, [&](const qcow2::Extent& x) { window_.apply(x, id); });
-        }
-        window_.settle();
-    }
-
     template <typename Use>
     bool one(std::uint64_t number, std::uint64_t e, const Use& use) const {
         Cluster c{number};

@@ -42,7 +42,11 @@ public:
 
     std::uint64_t first() const { return first_; }  // cluster
     std::uint64_t begin() const { return first_ << geometry_.cluster_shift; }
-    std::uint64_t end() const;  // bytes; not past the end of the disk
+    std::uint64_t end() const;      // bytes; not past the end of the disk
+    std::uint64_t memory() const {  // bytes
+        return (whole_.size() + cell_.size() + fine_.size()) * sizeof(std::uint64_t) +
+               compressed_.size() * sizeof(chain_compressed);
+    }
     // Clusters of the window that lie in the disk.
     std::uint32_t used() const;
 

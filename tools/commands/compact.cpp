@@ -206,7 +206,7 @@ void run(const Options& o) {
         if (progress) progress->reach(done);
     };
     device::Resumed resumed = device::Resumed::nothing;
-    if (!o.plan) resumed = device::resume_compact(subject, o.chain, how);
+    if (turn) resumed = device::resume_compact(subject, *turn, o.chain, how);
     progress.reset();
     if (resumed == device::Resumed::stopped) {
         if (o.json) print_json(nlohmann::json{{subject.device ? "device" : "top", name_of(subject)}, {"complete", false}});
@@ -226,7 +226,7 @@ void run(const Options& o) {
     if (went_on) subject = device::subject(o.what);
     const device::CompactPlan plan = device::plan_compact(subject, selection, o.registry, o.chain);
     if (!o.json) print_plan(subject, plan);
-    const bool complete = !o.plan && device::compact(subject, plan, how);
+    const bool complete = turn && device::compact(subject, *turn, plan, how);
     progress.reset();
     std::optional<double> seconds;
     if (o.plan) seconds = device::copy_seconds(plan, o.rate);

@@ -30,9 +30,10 @@ MergeNote note_of(const CompactPlan& plan) {
 }
 
 // Goes on until all are done, or it is told to stop: then false. @merges: as planned, if they are.
-bool run_all(const Subject& subject, MergeNote n, const std::vector<CompactPlan::Merge>& merges, const CompactOptions& options) {
+bool run_all(const Subject& subject, ChainTurn& turn, MergeNote n, const std::vector<CompactPlan::Merge>& merges,
+             const CompactOptions& options) {
     for (std::size_t i = 0;; i++) {
-        if (!run_merge(subject, n, i < merges.size() ? std::optional(merges[i].size) : std::nullopt, options)) return false;
+        if (!run_merge(subject, turn, n, i < merges.size() ? std::optional(merges[i].size) : std::nullopt, options)) return false;
         if (n.then.empty()) break;
         MergeNote next;
         next.old = n.then.front().old;
@@ -63,12 +64,12 @@ bool run_all(const Subject& subject, MergeNote n, const std::vector<CompactPlan:
 
 }  // namespace
 
-bool compact(const Subject& subject, const CompactPlan& plan, const CompactOptions& options) {
+bool compact(const Subject& subject, ChainTurn& turn, const CompactPlan& plan, const CompactOptions& options) {
     if (plan.merges.empty()) return true;
     const MergeNote n = note_of(plan);
     try {
         write_note(n);
-        return run_all(subject, n, plan.merges, options);
+        return run_all(subject, turn, n, plan.merges, options);
     } catch (const NoRoom& e) {
         qcow2::ChainOptions chain;
         chain.allow = plan.allow;
@@ -76,14 +77,14 @@ bool compact(const Subject& subject, const CompactPlan& plan, const CompactOptio
     }
 }
 
-Resumed resume_compact(const Subject& subject, const qcow2::ChainOptions& chain, const CompactOptions& options) {
+Resumed resume_compact(const Subject& subject, ChainTurn& turn, const qcow2::ChainOptions& chain, const CompactOptions& options) {
     std::vector<MergeNote> notes = find_notes(subject, chain);
     if (notes.empty()) return Resumed::nothing;
     // Of two notes the first one is done but for its removal, and what followed it is the other one's business.
     for (std::size_t i = 0; i + 1 < notes.size(); i++) notes[i].then.clear();
     try {
         for (MergeNote& n : notes)
-            if (!run_all(subject, n, {}, options)) return Resumed::stopped;
+            if (!run_all(subject, turn, n, {}, options)) return Resumed::stopped;
     } catch (const NoRoom& e) {
         give_up(subject, chain, e);
     }

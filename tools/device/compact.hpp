@@ -12,6 +12,7 @@
 #include "chain/merge.hpp"
 #include "device/images.hpp"
 #include "device/merge_note.hpp"
+#include "device/turn.hpp"
 
 namespace dmchain::device {
 
@@ -74,15 +75,15 @@ struct CompactOptions {
     std::function<bool()> stop{};  // asked now and then: whether to stop copying, for this time
     std::function<void(std::uint64_t done, std::uint64_t all)> progress{};  // bytes copied, of one merge
 };
-// With the turn held (turn.hpp). Returns when the merged files have taken the place of the layers and these are gone; false: when it
+// Returns when the merged files have taken the place of the layers and these are gone; false: when it
 // was told to stop, and the same command can go on.
-bool compact(const Subject& subject, const CompactPlan& plan, const CompactOptions& options);
+bool compact(const Subject& subject, ChainTurn& turn, const CompactPlan& plan, const CompactOptions& options);
 
 enum class Resumed { nothing, done, stopped };
-// Goes on with merges of the chain that were cut off, if there are any, to their end. With the turn held.
-Resumed resume_compact(const Subject& subject, const qcow2::ChainOptions& chain, const CompactOptions& options);
+// Goes on with merges of the chain that were cut off, if there are any, to their end.
+Resumed resume_compact(const Subject& subject, ChainTurn& turn, const qcow2::ChainOptions& chain, const CompactOptions& options);
 // Takes away what a merge that was cut off left, and those that were to follow it. Returns whether there was something. Throws failed()
-// if the merged file is part of the chain already: then it can only go on.
+// if the merged file is part of the chain already: then it can only go on. With the turn held.
 bool abort_compact(const Subject& subject, const qcow2::ChainOptions& chain);
 
 }  // namespace dmchain::device

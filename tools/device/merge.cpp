@@ -193,17 +193,13 @@ void require_unshared(const Subject& subject, const MergeNote& n) {
 
 bool is_over(const std::string& state) { return state.starts_with("done") || state.starts_with("failed") || state == "-"; }
 
-// Returns when the target has ended it.
-void wait_for_exchange(const std::string& device) {
-    for (;;) {
+// Returns how the last one of the device ended, when it has.
+std::string wait_for_exchange(const std::string& device) {
+    using std::chrono::milliseconds;
+    for (milliseconds pause(1);; pause = std::min(pause * 2, milliseconds(50))) {
         const std::string state = dm::status(device).exchange;
-        if (state.starts_with("failed"))
-            throw failed(
-                "{}: the target could not put the merged file in the place of the layers (the kernel log has the "
-                "reason); nothing was lost: take the merged file away with --abort, or try again",
-                escaped(device));
-        if (is_over(state)) return;
-        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        if (is_over(state)) return state;
+        std::this_thread::sleep_for(pause);
     }
 }
 
@@ -212,7 +208,7 @@ const KnownFile& lowest_that_goes(const MergeNote& n) { return n.old[n.way == Wa
 
 void exchange_in_device(const std::string& device, const MergeNote& n) {
     // One that whoever was cut off had begun.
-    while (!is_over(dm::status(device).exchange)) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    (void)wait_for_exchange(device);
     const Live live = look_at(device);
     const dm::OpenLayer* first = find(live, lowest_that_goes(n));
     const dm::OpenLayer* last = find(live, n.old.back());
@@ -226,7 +222,11 @@ void exchange_in_device(const std::string& device, const MergeNote& n) {
     o.allow = {fs::path(n.path).parent_path()};
     build_chain_file(qcow2::Chain(n.unnamed(), o), n.merging_chain(), false, false);
     dm::message(device, fmt::format("replace {} {} {}", first->id, last->id, dm::message_word(n.merging_chain())));
-    wait_for_exchange(device);
+    if (wait_for_exchange(device).starts_with("failed"))
+        throw failed(
+            "{}: the target could not put the merged file in the place of the layers (the kernel log has the "
+            "reason); nothing was lost: take the merged file away with --abort, or try again",
+            escaped(device));
     if (find(look_at(device), lowest_that_goes(n)))
         throw failed("{}: the exchange ended early, as the device was suspended or loaded anew: run the same command again",
                      escaped(device));
@@ -244,7 +244,7 @@ void exchange(const Subject& subject, const MergeNote& n) {
 // ---- The name ----
 
 // Until the chain file knows, the merged file has both.
-void take_name(const MergeNote& n, bool keep_old) {
+void take_name(const Subject& subject, ChainTurn& turn, const MergeNote& n, bool keep_old) {
     if (has_name(n)) return;
     const std::string temporary = n.unnamed(), second = n.path + ".named";
     if (keep_old) {
@@ -253,8 +253,14 @@ void take_name(const MergeNote& n, bool keep_old) {
             throw_not_written(escaped(n.path), fmt::format("keep it as {}", in_quotes(old)), errno);
     }
     remove_file(second);
-    if (::link(temporary.c_str(), second.c_str()) != 0 || ::rename(second.c_str(), n.path.c_str()) != 0)
-        throw_not_written(escaped(temporary), fmt::format("get the name {}", in_quotes(n.path)), errno);
+    const auto rename = [&] {
+        if (::link(temporary.c_str(), second.c_str()) != 0 || ::rename(second.c_str(), n.path.c_str()) != 0)
+            throw_not_written(escaped(temporary), fmt::format("get the name {}", in_quotes(n.path)), errno);
+    };
+    if (!subject.device && identity_of(subject.top).same_file(identity_of(n.path)))
+        turn.carry_over(temporary, rename);
+    else
+        rename();
     sync_folder_of(n.path);
 }
 
@@ -321,7 +327,8 @@ bool is_landed(const Subject& subject, const MergeNote& n) {
     return subject.device && find(*subject.device, n.merged);
 }
 
-bool run_merge(const Subject& subject, MergeNote& n, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
+bool run_merge(const Subject& subject, ChainTurn& turn, MergeNote& n, const std::optional<chain::MergeSize>& size,
+               const CompactOptions& options) {
     if (n.unsharing) {
         unshare(subject, n);
         return true;
@@ -340,7 +347,7 @@ bool run_merge(const Subject& subject, MergeNote& n, const std::optional<chain::
         write_note(n);
     }
     exchange(subject, n);
-    take_name(n, options.keep_old);
+    take_name(subject, turn, n, options.keep_old);
     tell_name(subject, n);
     if (!options.keep_old) {
         remove_old(subject, n);

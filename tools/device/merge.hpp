@@ -17,7 +17,7 @@ qcow2::Chain open_range(const std::vector<std::string>& paths);
 
 // Does what is left to do of the merge that @note tells of, but for removing the note. @size: as measured; nothing: it is measured
 // again if need be. Returns false if it was told to stop.
-bool run_merge(const Subject& subject, MergeNote& note, const std::optional<chain::MergeSize>& size,
+bool run_merge(const Subject& subject, ChainTurn& turn, MergeNote& note, const std::optional<chain::MergeSize>& size,
                const CompactOptions& options);
 
 // The chain files of a chain at rest, which may name the merged file already, name the layers again. Before that file is removed.

@@ -4,12 +4,14 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <sstream>
+#include <utility>
 
 #include "io/text.hpp"
 
@@ -32,19 +34,41 @@ std::string holder_of(std::uint64_t inode) {
 }
 
 int open_locked(const std::string& path, int how, const std::string& name) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) throw failed("{}: cannot open: {}", escaped(path), std::strerror(errno));
-    if (::flock(fd, how | LOCK_NB) == 0) return fd;
-    ::close(fd);
-    throw failed("{}: {} is changing its layers: wait until it is done", escaped(name), holder_of(identity_of(path).inode));
+    for (;;) {
+        const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+        if (fd < 0) throw failed("{}: cannot open: {}", escaped(path), std::strerror(errno));
+        if (::flock(fd, how | LOCK_NB) != 0) {
+            ::close(fd);
+            throw failed("{}: {} is changing its layers: wait until it is done", escaped(name),
+                         holder_of(identity_of(path).inode));
+        }
+        // Another file may have got the name between the two.
+        struct stat locked {
+        }, named{};
+        if (::fstat(fd, &locked) == 0 && ::stat(path.c_str(), &named) == 0 && locked.st_dev == named.st_dev &&
+            locked.st_ino == named.st_ino)
+            return fd;
+        ::close(fd);
+    }
 }
 
 }  // namespace
 
 ChainTurn::ChainTurn(const Subject& subject)
-    : fd_(open_locked(subject.device ? subject.device->chain.path : subject.top, LOCK_EX, subject.name)) {}
+    : name_(subject.name), fd_(open_locked(subject.device ? subject.device->chain.path : subject.top, LOCK_EX, name_)) {}
 
 ChainTurn::~ChainTurn() { ::close(fd_); }
+
+void ChainTurn::carry_over(const std::string& path, FunctionRef<void()> rename) {
+    const int fd = open_locked(path, LOCK_EX, name_);
+    try {
+        rename();
+    } catch (...) {
+        ::close(fd);
+        throw;
+    }
+    ::close(std::exchange(fd_, fd));
+}
 
 void require_no_turn(const std::string& top) { ::close(open_locked(top, LOCK_SH, top)); }
 

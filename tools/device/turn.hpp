@@ -5,6 +5,7 @@
 #include <string>
 
 #include "device/subject.hpp"
+#include "io/function_ref.hpp"
 
 namespace dmchain::device {
 
@@ -16,7 +17,12 @@ public:
     ChainTurn(const ChainTurn&) = delete;
     ChainTurn& operator=(const ChainTurn&) = delete;
 
+    // Calls @rename, which gives the file at @path the name of the image on top: the turn is that file's from before then on, and
+    // the one that had the name is let go of. For a chain at rest. Throws failed() as the constructor does.
+    void carry_over(const std::string& path, FunctionRef<void()> rename);
+
 private:
+    std::string name_;  // of the subject
     int fd_;
 };
 

@@ -73,10 +73,10 @@ bool shares_blocks(int fd) {
 // XFS frees the blocks of a file that is gone a little later, earlier if it is asked for its free space.
 bool stops_sharing(int fd) {
     for (int i = 0; shares_blocks(fd); i++) {
-        if (i == 40) return false;
+        if (i == 200) return false;
         struct statvfs st {};
         (void)::fstatvfs(fd, &st);
-        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
     return true;
 }

@@ -233,11 +233,12 @@ Chain::Chain(const std::string& top, const ChainOptions& options, Faults& faults
     std::reverse(layers_.begin(), layers_.end());
 }
 
-std::uint32_t Chain::unit() const {
+std::uint32_t Chain::unit(std::size_t point) const {
+    const std::uint64_t size = layers_[point]->virtual_size();
     std::uint64_t all = 2u << 20;
-    for (const auto& layer : layers_) {
-        all |= layer->unit();
-        if (layer->virtual_size() < virtual_size()) all |= layer->virtual_size();
+    for (std::size_t i = 0; i <= point; i++) {
+        all |= layers_[i]->unit();
+        if (layers_[i]->virtual_size() < size) all |= layers_[i]->virtual_size();
     }
     return static_cast<std::uint32_t>(std::uint64_t{1} << std::countr_zero(all));
 }

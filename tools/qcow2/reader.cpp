@@ -5,10 +5,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "io/error.hpp"
-#include "io/text.hpp"
-#include "qcow2/inflate.hpp"
-
 namespace dmchain::qcow2 {
 
 void Reader::read(void* buffer, std::size_t bytes, std::uint64_t offset) {
@@ -58,27 +54,10 @@ void Reader::copy(std::size_t number, const Extent& extent, unsigned char* to) {
     }
     case Kind::compressed: {
         std::uint64_t within = extent.guest & ((std::uint64_t{1} << layer.cluster_bits()) - 1);
-        std::memcpy(to, inflated(number, extent) + within, extent.bytes);
+        std::memcpy(to, inflated_.get(layer, extent.host, extent.host_bytes, extent.guest) + within, extent.bytes);
         break;
     }
     }
-}
-
-const unsigned char* Reader::inflated(std::size_t number, const Extent& extent) {
-    if (cluster_layer_ == number && cluster_host_ == extent.host) return cluster_.data();
-    const Layer& layer = *chain_.layers()[number];
-    cluster_layer_ = ~std::size_t{0};
-    stream_.resize(extent.host_bytes);
-    layer.file().read(stream_.data(), stream_.size(), extent.host);
-    cluster_.resize(std::size_t{1} << layer.cluster_bits());
-    if (!inflate_cluster(layer.compression(), stream_.data(), stream_.size(), cluster_.data(), cluster_.size()))
-        throw damaged(
-            "{}: compressed cluster at {:#x} for disk offset {:#x} cannot be inflated, expected a {} stream of {} bytes",
-            escaped(layer.file().path()), extent.host, extent.guest & ~(std::uint64_t{cluster_.size()} - 1),
-            name_of(layer.compression()), cluster_.size());
-    cluster_layer_ = number;
-    cluster_host_ = extent.host;
-    return cluster_.data();
 }
 
 }  // namespace dmchain::qcow2

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Reads the virtual disk of a chain in user space: plainly, from the top down, layer by layer. For
-// looking at what is on the disk (inspect), for tests and for fuzzing; the fast way is the index.
+// looking at what is on the disk (inspect), for tests and for fuzzing; the fast way is an index (chain/disk.hpp).
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
 #include "qcow2/chain.hpp"
+#include "qcow2/inflated.hpp"
 
 namespace dmchain::qcow2 {
 
@@ -28,15 +29,11 @@ private:
     };
     void read_layer(std::size_t number, unsigned char* buffer, const Range& want, std::vector<Range>& below);
     void copy(std::size_t number, const Extent& extent, unsigned char* to);
-    const unsigned char* inflated(std::size_t number, const Extent& extent);
 
     const Chain& chain_;
     const std::size_t top_;
     Scratch scratch_;
-    std::vector<unsigned char> stream_;
-    std::vector<unsigned char> cluster_;  // the cluster inflated last: of this layer, from this place
-    std::size_t cluster_layer_ = ~std::size_t{0};
-    std::uint64_t cluster_host_ = 0;
+    InflatedCluster inflated_;
 };
 
 }  // namespace dmchain::qcow2

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The disk as dmchain reads it against the disk as QEMU reads it: chains made by qemu-img and
+// The disk as dmchain reads it, layer by layer and by an index, against the disk as QEMU reads it: chains made by qemu-img and
 // qemu-io, one for each feature and some mixtures, compared byte for byte.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
 #include <unistd.h>
 
+#include <memory>
 #include <random>
 #include <vector>
 
+#include "chain/disk.hpp"
 #include "qcow2/reader.hpp"
 #include "support/folder.hpp"
 
@@ -63,7 +65,18 @@ public:
         const std::string expected = folder.read("qemu.bin");
         Chain chain(folder / name, options);
         CHECK(chain.virtual_size() == expected.size());
-        Reader reader(chain);
+        compare(name + ", layer by layer", Reader(chain), expected);
+        compare(name + ", by an index", indexed(chain), expected);
+        REQUIRE(::unlink((folder / "qemu.bin").c_str()) == 0);
+    }
+
+    static chain::Disk::Reader indexed(const Chain& chain) {
+        return chain::Disk::Reader(std::make_shared<chain::Disk>(chain, chain.layers().size() - 1));
+    }
+
+private:
+    template <typename AnyReader>
+    void compare(const std::string& name, AnyReader reader, const std::string& expected) {
         std::string found(expected.size(), '?');
         for (std::uint64_t at = 0; at < found.size(); at += 3 << 20)
             reader.read(found.data() + at, std::min<std::uint64_t>(3 << 20, found.size() - at), at);
@@ -75,10 +88,8 @@ public:
             reader.read(some.data(), n, at);
             CHECK_MESSAGE(some == expected.substr(at, n), name, ": ", n, " bytes at ", at);
         }
-        REQUIRE(::unlink((folder / "qemu.bin").c_str()) == 0);
     }
 
-private:
     static std::size_t first_difference(const std::string& a, const std::string& b) {
         std::size_t i = 0;
         while (i < a.size() && i < b.size() && a[i] == b[i]) i++;
@@ -276,12 +287,58 @@ TEST_CASE("differential: sizes: none, not whole sectors, 64 TiB") {
     b.shell(fmt::format("qemu-io -c 'write -P 7 {} 1M' -c 'write -P 8 {} 64k' huge.qcow2", huge - MiB, std::uint64_t{33} << 40));
     Chain chain(b.folder / "huge.qcow2", {});
     CHECK(chain.virtual_size() == huge);
-    Reader reader(chain);
-    std::string s(2 * MiB, '?');
-    reader.read(s.data(), s.size(), huge - 2 * MiB);
-    CHECK(s == std::string(MiB, '\0') + std::string(MiB, '\7'));
-    reader.read(s.data(), s.size(), (std::uint64_t{33} << 40) - MiB);
-    CHECK(s == std::string(MiB, '\0') + std::string(65536, '\10') + std::string(MiB - 65536, '\0'));
+    const auto ends = [&](auto reader) {
+        std::string s(2 * MiB, '?');
+        reader.read(s.data(), s.size(), huge - 2 * MiB);
+        CHECK(s == std::string(MiB, '\0') + std::string(MiB, '\7'));
+        reader.read(s.data(), s.size(), (std::uint64_t{33} << 40) - MiB);
+        CHECK(s == std::string(MiB, '\0') + std::string(65536, '\10') + std::string(MiB - 65536, '\0'));
+        reader.read(s.data(), s.size(), huge - 512);
+        CHECK(s == std::string(512, '\7') + std::string(2 * MiB - 512, '\0'));
+    };
+    ends(Reader(chain));
+    ends(Builder::indexed(chain));
+}
+
+TEST_CASE("differential: the disk at every point of a chain") {
+    Builder b(41);
+    const std::uint64_t sizes[] = {5 * MiB, 5 * MiB, 3 * MiB + 512, 9 * MiB, 6 * MiB + 4096};
+    for (int i = 0; i < 5; i++) {
+        const std::string name = fmt::format("l{}", i);
+        b.create(name, sizes[i], i % 2 ? "extended_l2=on" : "", i ? fmt::format("l{}", i - 1) : "");
+        b.scribble(name, sizes[i], 20);
+    }
+    const Chain chain(b.folder / "l4", {});
+    for (std::size_t point = 0; point < 5; point++) {
+        CAPTURE(point);
+        b.shell(fmt::format("qemu-img convert -O raw l{} qemu.bin", point));
+        const std::string expected = b.folder.read("qemu.bin");
+        std::string found(expected.size() + MiB, '?');
+        chain::Disk::Reader(std::make_shared<chain::Disk>(chain, point)).read(found.data(), found.size(), 0);
+        CHECK(found == expected + std::string(MiB, '\0'));
+    }
+}
+
+TEST_CASE("what is damaged elsewhere is in no reader's way") {
+    Builder b(43);
+    b.create("base", 64 * MiB, "cluster_size=4k");
+    b.shell("qemu-io -c 'write -q -P 1 0 1M' -c 'write -q -P 2 32M 1M' base");
+    b.create("top", 64 * MiB, "", "base");
+    std::string bytes = b.folder.read("base");
+    const auto be64 = [&](std::uint64_t at) {
+        std::uint64_t v = 0;
+        for (int i = 0; i < 8; i++) v = v << 8 | static_cast<unsigned char>(bytes[at + i]);
+        return v;
+    };
+    // The L2 table of what lies at 32 MiB, one for each 2 MiB: its first entry is at no cluster.
+    bytes[(be64(be64(40) + 16 * 8) & 0x00fffffffffffe00) + 6] = '\2';
+    b.folder.write("base", bytes);
+    const Chain chain(b.folder / "top", {});
+    auto reader = Builder::indexed(chain);
+    std::string s(MiB, '?');
+    reader.read(s.data(), s.size(), 0);
+    CHECK(s == std::string(MiB, '\1'));
+    CHECK_THROWS_WITH_AS(reader.read(s.data(), s.size(), 32 * MiB), doctest::Contains("base: "), Error);
 }
 
 }  // namespace dmchain::test
