@@ -80,6 +80,9 @@ void Output::write(const void* data, std::size_t bytes, std::uint64_t offset) {
         const int why = errno;
         throw_not_written(escaped(path_), fmt::format("write at byte {}", offset + done), why);
     }
+    // So that the disk is busy from here on, and not only when sync() is called.
+    const std::uint64_t before = written_.fetch_add(bytes, std::memory_order_relaxed);
+    if (before / early_bytes != (before + bytes) / early_bytes) ::sync_file_range(fd_, 0, 0, SYNC_FILE_RANGE_WRITE);
 }
 
 void Output::resize(std::uint64_t bytes) {

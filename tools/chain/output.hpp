@@ -3,6 +3,7 @@
 // when it is whole and durable.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -33,12 +34,15 @@ public:
     void commit(bool replace);
 
 private:
+    static constexpr std::uint64_t early_bytes = 16u << 20;  // after so many more the disk is given what there is
+
     void make_named();
 
     std::string path_;
     std::string temporary_;  // name; "": it has none
     std::optional<Unfinished> unfinished_;
     int fd_ = -1;
+    std::atomic<std::uint64_t> written_ = 0;  // bytes
 };
 
 }  // namespace dmchain::chain

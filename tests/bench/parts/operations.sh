@@ -48,12 +48,11 @@ operations() {
                 export_of_cp: ($cp_raw / $export * 100 | round / 100), delete_one_s: $delete, diff_s: $diff}')"
     done
     rm -rf "$work/copy" "$work/raw"
-    "$top/tests/vm/module" qemu-6.12
     for depth in ${DMCHAIN_BENCH_DEPTHS:-10 100 500}; do
         note "operations: depth $depth, xfs"
         rm -rf "$work/chain"
         "$genchain" --deep "$depth" --size 256M --seed 1 --out "$work/chain" >/dev/null
-        DMCHAIN_CHAIN=$work/chain in_machine qemu-6.12 "null_blk xfs" 5G -- "$here/operations-in-machine" "$depth" 3
+        DMCHAIN_CHAIN=$work/chain in_uml 5G -- "$here/operations-in-machine" "$depth" 3
     done
     rm -rf "$work/chain"
 }
