@@ -36,10 +36,12 @@ public:
         // Bytes: if all that there is to copy of a grain of the file is zero, it is left out, and told by take_zeroes(). 0: all is
         // written.
         std::size_t grain = 0;
-        // Holes stay where nothing is written. Otherwise the file gets its blocks before they are written.
-        bool sparse = false;
+        bool sparse = false;     // what is left out becomes holes
         bool share = false;      // what can be is not copied: the file shares the blocks of the layers' files
         std::uint64_t rate = 0;  // bytes a second that are copied, at the most; 0: as fast as it goes
+        // Bytes of a request, at the most. Few and small ones: a guest's own wait behind them, for the disk or, where that is
+        // memory, for the processor.
+        std::uint64_t request = 128u << 10;
     };
     // @range: the layers that data() names. @progress: bytes that are there so far.
     Copier(const qcow2::Chain& range, Writable& to, const How& how, const std::function<void(std::uint64_t)>& progress)
@@ -50,9 +52,10 @@ public:
           sparse_(how.sparse),
           share_(how.share),
           to_(to),
+          request_(how.request),
           rate_(how.rate),
           // So that it can be told to stop every second or so.
-          most_jobs_(how.rate ? std::clamp<std::uint64_t>(how.rate / job_bytes, 1, batch_jobs) : batch_jobs),
+          most_jobs_(how.rate ? std::clamp<std::uint64_t>(how.rate / how.request, 1, batch_jobs) : batch_jobs),
           progress_(progress) {
         to_.open_direct();
     }
@@ -71,30 +74,29 @@ public:
     std::vector<Zeroes> take_zeroes() { return std::exchange(zeroes_, {}); }
     void flush() {
         if (batch_.empty()) return;
-        const std::uint64_t begin = to_.size(), end = batch_end();
-        // Several writes at a time need blocks that are there already.
-        if (end > begin) sparse_ || share_ || to_.is_device() ? to_.resize(end) : to_.allocate(begin, end - begin);
+        make_room();
+        const std::size_t first = zeroes_.size();
         share_out(batch_.size(), threads, [this](Turns& turns, bool reports) { copy(turns, reports); });
+        if (sparse_) punch_zeroes(first);
         batch_.clear();
         pieces_.clear();
         progress_(done_);
     }
 
 private:
-    // Few and small requests: a guest's own wait behind them, for the disk or, where that is memory, for the processor.
     static constexpr unsigned threads = 4;
-    static constexpr std::uint64_t job_bytes = 128u << 10;
     static constexpr std::size_t batch_jobs = 1024;                       // for which threads are started
     static constexpr std::uint64_t share_bytes = std::uint64_t{1} << 30;  // at once
 
-    // Of job_bytes, as write_direct() wants it.
+    // As write_direct() wants it.
     class Buffer {
     public:
+        explicit Buffer(std::uint64_t bytes)
+            : bytes_(static_cast<unsigned char*>(std::aligned_alloc(Writable::direct_block, bytes)), std::free) {}
         unsigned char* get() const { return bytes_.get(); }
 
     private:
-        std::unique_ptr<unsigned char, void (*)(void*)> bytes_{
-            static_cast<unsigned char*>(std::aligned_alloc(Writable::direct_block, job_bytes)), std::free};
+        std::unique_ptr<unsigned char, void (*)(void*)> bytes_;
     };
 
     struct Piece {
@@ -102,7 +104,7 @@ private:
         std::uint64_t from;  // byte of the file, or of the disk
         std::uint64_t bytes;
     };
-    // Pieces that follow each other in the merged file, written at once: at most job_bytes, or one piece that is shared.
+    // Pieces that follow each other in the merged file, written at once: at most request_ bytes, or one piece that is shared.
     struct Job {
         std::uint64_t to;  // byte of the merged file
         std::uint64_t bytes;
@@ -115,7 +117,7 @@ private:
             Job& job = batch_.back();
             Piece& last = pieces_.back();
             const bool goes_on = p.file == last.file && p.from == last.from + last.bytes;
-            const bool fits = job.bytes + p.bytes <= (share_ ? share_bytes : job_bytes);
+            const bool fits = job.bytes + p.bytes <= (share_ ? share_bytes : request_);
             if (fits && (goes_on || !share_)) {
                 job.bytes += p.bytes;
                 if (goes_on) {
@@ -131,15 +133,30 @@ private:
         batch_.push_back({to, p.bytes, pieces_.size(), 1});
         pieces_.push_back(p);
     }
-    std::uint64_t batch_end() const {
-        std::uint64_t end = 0;
-        for (const Job& j : batch_) end = std::max(end, j.to + j.bytes);
-        return end;
+    // Several writes at a time need blocks that are there already: of what lies past the end of the file.
+    void make_room() {
+        std::ranges::sort(batch_, {}, &Job::to);
+        for (std::size_t i = 0; i < batch_.size();) {
+            const std::uint64_t begin = std::max(batch_[i].to, to_.size());
+            std::uint64_t end = batch_[i].to;
+            for (; i < batch_.size() && batch_[i].to == end; i++) end += batch_[i].bytes;
+            if (end > begin) share_ || to_.is_device() ? to_.resize(end) : to_.allocate(begin, end - begin);
+        }
+    }
+    // From number @first of zeroes_ on.
+    void punch_zeroes(std::size_t first) {
+        std::ranges::sort(zeroes_.begin() + static_cast<std::ptrdiff_t>(first), zeroes_.end(), {}, &Zeroes::to);
+        for (std::size_t i = first; i < zeroes_.size();) {
+            const std::uint64_t begin = zeroes_[i].to;
+            std::uint64_t end = begin;
+            for (; i < zeroes_.size() && zeroes_[i].to == end; i++) end += zeroes_[i].bytes;
+            to_.punch(begin, end - begin);
+        }
     }
 
     void copy(Turns& turns, bool reports) {
         const ReadDisk read_disk = readers_();
-        const Buffer buffer;
+        const Buffer buffer(request_);
         while (const auto i = turns.next()) {
             const Job& j = batch_[*i];
             const Piece& p = pieces_[j.first];
@@ -150,7 +167,7 @@ private:
         }
     }
 
-    // In parts of job_bytes: a piece that could not be shared may have more.
+    // In parts of request_ bytes: a piece that could not be shared may have more.
     void copy(const Job& j, const ReadDisk& read_disk, unsigned char* buffer) {
         std::uint64_t begin = j.to, filled = 0;
         const auto put = [&] {
@@ -162,14 +179,14 @@ private:
         for (std::size_t i = j.first; i < j.first + j.count; i++) {
             const Piece& p = pieces_[i];
             for (std::uint64_t at = 0, n; at < p.bytes; at += n) {
-                n = std::min(job_bytes - filled, p.bytes - at);
+                n = std::min(request_ - filled, p.bytes - at);
                 // The last cluster of a file may run past its end.
                 if (p.file)
                     p.file->read_padded(buffer + filled, n, p.from + at);
                 else
                     read_disk(buffer + filled, n, p.from + at);
                 filled += n;
-                if (filled == job_bytes) put();
+                if (filled == request_) put();
             }
         }
         if (filled) put();
@@ -202,6 +219,7 @@ private:
     const bool sparse_;
     const bool share_;
     Writable& to_;
+    const std::uint64_t request_;
     const std::uint64_t rate_;
     const std::uint64_t most_jobs_;
     const Clock::time_point begin_ = Clock::now();

@@ -12,7 +12,8 @@ namespace dmchain::chain {
 
 // Threads that read and write at a time: they wait for the disk, not for the processor.
 inline constexpr unsigned copy_threads = 8;
-inline constexpr std::uint64_t copy_bytes = 1u << 20;  // at once
+inline constexpr std::uint64_t copy_bytes = 1u << 20;        // at once
+inline constexpr std::uint64_t export_request = 512u << 10;  // Copier::How::request of an export
 
 // Reads @bytes at @offset of the disk. Of one thread.
 using ReadDisk = std::function<void(void* buffer, std::size_t bytes, std::uint64_t offset)>;

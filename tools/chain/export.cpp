@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "chain/compressed.hpp"
+#include "chain/copier.hpp"
 #include "chain/merge.hpp"
 #include "chain/output.hpp"
 #include "chain/temporary.hpp"
@@ -78,14 +79,25 @@ void export_raw(const qcow2::Chain& chain, std::size_t point, const std::string&
     const bool replace = require_free(path, how.replace);
     Output out(path);
     const Points points{{}, point};
+    {
+        Writable to = out.writable();
+        std::uint64_t before = 0;
+        const std::function<void(std::uint64_t)> progress = [&](std::uint64_t done) {
+            if (how.progress) how.progress(done - std::exchange(before, done));
+        };
+        Copier copier(chain, to,
+                      {.readers = how.readers, .read_all = true, .grain = 4096, .sparse = true, .request = export_request},
+                      progress);
+        constexpr std::uint64_t piece = 64u << 10;
+        diff(chain, points, [&](const Part& p) {
+            for (std::uint64_t at = 0; at < p.bytes && !p.zero; at += piece) {
+                copier.read(p.start + at, p.start + at, std::min(piece, p.bytes - at));
+                (void)copier.take_zeroes();  // are holes
+            }
+        });
+        copier.flush();
+    }
     out.resize(bytes_to(chain, points));
-    copy_parts(chain, points, {how.readers}, [&](const Piece& p) {
-        if (!p.data) return;
-        each_nonzero(
-            p.data, p.bytes, p.start, 4096, [&](std::size_t at, std::size_t n) { out.write(p.data + at, n, p.start + at); },
-            [](std::size_t, std::size_t) {});
-        if (how.progress) how.progress(p.bytes);
-    });
     out.commit(replace);
 }
 

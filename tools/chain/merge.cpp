@@ -34,11 +34,11 @@ constexpr std::uint64_t durable_bytes = 256u << 20;  // of data, after which a m
 constexpr std::uint64_t spare_blocks = 4;            // of the log
 constexpr std::uint64_t sample_bytes = 64u << 20;    // that are copied to see how fast that goes
 
-// What the log says, and that nothing is said before its data are durable.
+// What the log says, and that nothing is said before its data are durable, of a file that can go on after a cut.
 class Records {
 public:
-    Records(const Walk& walk, qcow2::LogWriter& log, Copier& copier, Writable& to, bool flat)
-        : walk_(walk), log_(log), copier_(copier), to_(to), flat_(flat) {}
+    Records(const Walk& walk, qcow2::LogWriter& log, Copier& copier, Writable& to, const MergeTo& target)
+        : walk_(walk), log_(log), copier_(copier), to_(to), flat_(target.flat), goes_on_(target.goes_on) {}
 
     // @host: byte of the file, one cluster behind the one of the last call; 0: nothing is stored.
     void add(const Cluster& c, std::uint64_t host) {
@@ -50,7 +50,7 @@ public:
     void write() {
         copier_.flush();
         drop_zeroes();
-        to_.sync();
+        if (goes_on_) to_.sync();
         std::vector<chain_log_record> records;
         records.reserve(pending_.size());
         for (const auto& [c, host, zeroes] : pending_)
@@ -94,6 +94,7 @@ private:
     Copier& copier_;
     Writable& to_;
     const bool flat_;
+    const bool goes_on_;
     std::vector<Pending> pending_;
     std::vector<std::size_t> stored_;  // numbers of those that have a host, which lie one behind the other
 };
@@ -221,8 +222,9 @@ bool fill(const qcow2::Chain& range, const MergeTo& target, Walk& walk, Left lef
     how.sparse = target.flat;
     how.share = target.share;
     how.rate = target.rate;
+    if (target.flat) how.request = export_request;
     Copier copier(range, to, how, progress);
-    Records records(walk, log, copier, to, target.flat);
+    Records records(walk, log, copier, to, target);
     const bool all = walk.all([&](const Cluster& c, const auto& entry) {
         if (left.last && c.number <= *left.last) {
             copier.skip(walk.data_bytes(c));

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "io/unfinished.hpp"
+#include "io/writable.hpp"
 
 namespace dmchain::chain {
 
@@ -26,6 +27,8 @@ public:
     std::uint64_t inode() const;
     // Any thread.
     void write(const void* data, std::size_t bytes, std::uint64_t offset);
+    // For those who write to it that way. Closed before commit().
+    Writable writable() const { return Writable::of(fd_, path_); }
     // Its length from now on, bytes; what was not written reads zeroes.
     void resize(std::uint64_t bytes);
     // Makes what was written durable.

@@ -46,6 +46,12 @@ Writable Writable::open(const std::string& path) { return {opened(path, 0, "open
 
 Writable Writable::open_locked(const std::string& path) { return {opened(path, 0, "open for writing"), path, true}; }
 
+Writable Writable::of(int fd, const std::string& path) {
+    const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (copy < 0) throw failed("{}: cannot open for writing: {}", escaped(path), std::strerror(errno));
+    return {copy, path, true};
+}
+
 std::optional<Writable> Writable::nameless(const std::string& folder) {
     const int fd = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0) return std::nullopt;

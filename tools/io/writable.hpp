@@ -22,6 +22,8 @@ public:
     static Writable open(const std::string& path);
     // The same, by who has it locked against other processes of this tool already (device/turn.hpp).
     static Writable open_locked(const std::string& path);
+    // That @fd has open, as the file @path, which stays open, and is not locked here.
+    static Writable of(int fd, const std::string& path);
     // A file in @folder that has no name, and is gone when it is closed. Nothing: that cannot be had there.
     static std::optional<Writable> nameless(const std::string& folder);
     ~Writable();

@@ -4,9 +4,9 @@
 
 # What commands that change or copy a chain at rest take, each until its files are durable, on files of the machine's own
 # file system, the page cache warm; when layers become one, until the others are removed. QEMU's: one round where it takes long.
-# Then on an XFS, where files share blocks, in a machine.
+# Then in a machine on a disk in memory, where the disk does not set the time: on ext4, and on XFS, where files share blocks.
 operations() {
-    local depth i
+    local depth i fs
     fresh() { # the chain again
         rm -rf "$work/copy"
         cp -r "$work/chain" "$work/copy"
@@ -49,10 +49,12 @@ operations() {
     done
     rm -rf "$work/copy" "$work/raw"
     for depth in ${DMCHAIN_BENCH_DEPTHS:-10 100 500}; do
-        note "operations: depth $depth, xfs"
         rm -rf "$work/chain"
-        "$genchain" --deep "$depth" --size 256M --seed 1 --out "$work/chain" >/dev/null
-        DMCHAIN_CHAIN=$work/chain in_uml 5G -- "$here/operations-in-machine" "$depth" 3
+        "$genchain" --deep "$depth" --size 512M --seed 1 --out "$work/chain" >/dev/null
+        for fs in ext4 xfs; do
+            note "operations: depth $depth, $fs in memory"
+            DMCHAIN_CHAIN=$work/chain in_uml 6G -- "$here/operations-in-machine" $fs "$depth" "$rounds"
+        done
     done
     rm -rf "$work/chain"
 }
