@@ -143,6 +143,7 @@ bool add(const qcow2::Chain& upper, const AddTo& to, const std::function<void(st
     Copier::How how;
     how.readers = readers_of(all, all.layers().size() - 1);
     how.rate = to.rate;
+    how.request = to.request;
     Copier copier(upper, file, how, progress);
     const qcow2::Adder::Source source{[&](const qcow2::Adder::Piece& p, std::uint64_t at) {
                                           p.assembled ? copier.read(p.guest, at, p.bytes)

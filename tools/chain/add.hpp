@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "chain/copy_parts.hpp"
 #include "chain/merge.hpp"
 #include "qcow2/chain.hpp"
 
@@ -24,7 +25,8 @@ struct AddTo {
     std::string top{};            // the topmost of the upper layers, with all below it
     qcow2::ChainOptions chain{};  // for that
     std::optional<qcow2::Label> label{};
-    std::uint64_t rate = 0;        // bytes of data a second, at the most; 0: as fast as it goes
+    std::uint64_t rate = 0;  // bytes of data a second, at the most; 0: as fast as it goes
+    std::uint64_t request = request_bytes;
     std::function<bool()> stop{};  // asked now and then: whether to stop, so that another call can go on
     std::uint64_t from = 0;        // byte of the disk: what lies before it was added by a call that was cut off
     bool goes_on = false;          // some call before was cut off

@@ -36,12 +36,10 @@ public:
         // Bytes: if all that there is to copy of a grain of the file is zero, it is left out, and told by take_zeroes(). 0: all is
         // written.
         std::size_t grain = 0;
-        bool sparse = false;     // what is left out becomes holes
-        bool share = false;      // what can be is not copied: the file shares the blocks of the layers' files
-        std::uint64_t rate = 0;  // bytes a second that are copied, at the most; 0: as fast as it goes
-        // Bytes of a request, at the most. Few and small ones: a guest's own wait behind them, for the disk or, where that is
-        // memory, for the processor.
-        std::uint64_t request = 128u << 10;
+        bool sparse = false;                    // what is left out becomes holes
+        bool share = false;                     // what can be is not copied: the file shares the blocks of the layers' files
+        std::uint64_t rate = 0;                 // bytes a second that are copied, at the most; 0: as fast as it goes
+        std::uint64_t request = request_bytes;  // bytes of one, at the most
     };
     // @range: the layers that data() names. @progress: bytes that are there so far.
     Copier(const qcow2::Chain& range, Writable& to, const How& how, const std::function<void(std::uint64_t)>& progress)
@@ -52,10 +50,11 @@ public:
           sparse_(how.sparse),
           share_(how.share),
           to_(to),
-          request_(how.request),
+          // A quarter of a second's, so that the pace is even.
+          request_(how.rate ? std::clamp<std::uint64_t>(how.rate / 4 >> 16 << 16, 64u << 10, how.request) : how.request),
           rate_(how.rate),
           // So that it can be told to stop every second or so.
-          most_jobs_(how.rate ? std::clamp<std::uint64_t>(how.rate / how.request, 1, batch_jobs) : batch_jobs),
+          most_jobs_(how.rate ? std::clamp<std::uint64_t>(how.rate / request_, 1, batch_jobs) : batch_jobs),
           progress_(progress) {
         to_.open_direct();
     }

@@ -12,8 +12,12 @@ namespace dmchain::chain {
 
 // Threads that read and write at a time: they wait for the disk, not for the processor.
 inline constexpr unsigned copy_threads = 8;
-inline constexpr std::uint64_t copy_bytes = 1u << 20;        // at once
-inline constexpr std::uint64_t export_request = 512u << 10;  // Copier::How::request of an export
+inline constexpr std::uint64_t copy_bytes = 1u << 20;  // at once
+
+// Bytes that one request of a copy has, at the most. Of layers that a device has, fewer: its guest's own requests wait behind them, for
+// the disk or, where that is memory, for the processor.
+inline constexpr std::uint64_t request_bytes = 512u << 10;
+inline constexpr std::uint64_t request_bytes_in_use = 128u << 10;
 
 // Reads @bytes at @offset of the disk. Of one thread.
 using ReadDisk = std::function<void(void* buffer, std::size_t bytes, std::uint64_t offset)>;

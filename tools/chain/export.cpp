@@ -86,7 +86,7 @@ void export_raw(const qcow2::Chain& chain, std::size_t point, const std::string&
             if (how.progress) how.progress(done - std::exchange(before, done));
         };
         Copier copier(chain, to,
-                      {.readers = how.readers, .read_all = true, .grain = 4096, .sparse = true, .request = export_request},
+                      {.readers = how.readers, .read_all = true, .grain = 4096, .sparse = true},
                       progress);
         constexpr std::uint64_t piece = 64u << 10;
         diff(chain, points, [&](const Part& p) {

@@ -30,9 +30,12 @@ namespace dmchain::chain {
 namespace {
 
 constexpr std::uint64_t cluster_bytes = std::uint64_t{1} << index_cluster_bits;
-constexpr std::uint64_t durable_bytes = 256u << 20;  // of data, after which a merge that is cut off can go on
-constexpr std::uint64_t spare_blocks = 4;            // of the log
-constexpr std::uint64_t sample_bytes = 64u << 20;    // that are copied to see how fast that goes
+// Data are made durable, so that a merge that is cut off can go on, after so many bytes, but not more often than that, as a disk may take
+// long for it; and after the most bytes in any case.
+constexpr std::uint64_t durable_bytes = 256u << 20, durable_most = std::uint64_t{4} << 30;
+constexpr std::chrono::seconds durable_time(5);
+constexpr std::uint64_t spare_blocks = 4;          // of the log
+constexpr std::uint64_t sample_bytes = 64u << 20;  // that are copied to see how fast that goes
 
 // What the log says, and that nothing is said before its data are durable, of a file that can go on after a cut.
 class Records {
@@ -44,7 +47,8 @@ public:
     void add(const Cluster& c, std::uint64_t host) {
         if (host) stored_.push_back(pending_.size());
         pending_.push_back({c, host});
-        if (pending_.size() * cluster_bytes >= durable_bytes) write();
+        const std::uint64_t bytes = pending_.size() * cluster_bytes;
+        if (bytes >= durable_most || (bytes >= durable_bytes && Clock::now() - written_ >= durable_time)) write();
     }
     // All so far.
     void write() {
@@ -59,9 +63,11 @@ public:
         log_.add_records(records);
         pending_.clear();
         stored_.clear();
+        written_ = Clock::now();
     }
 
 private:
+    using Clock = std::chrono::steady_clock;
     struct Pending {
         Cluster cluster;
         std::uint64_t host;
@@ -95,6 +101,7 @@ private:
     Writable& to_;
     const bool flat_;
     const bool goes_on_;
+    Clock::time_point written_ = Clock::now();
     std::vector<Pending> pending_;
     std::vector<std::size_t> stored_;  // numbers of those that have a host, which lie one behind the other
 };
@@ -151,9 +158,8 @@ void require_mergeable(const qcow2::Chain& range) {
                      escaped(range.top().file().path()), range.unit(), cluster_bytes / CHAIN_LOG_MAX_UNITS);
 }
 
-void require_not_shrunk(const qcow2::Chain& range_and_below) {
-    const qcow2::Layer* below = nullptr;
-    for (const auto& l : range_and_below.layers()) {
+void require_not_shrunk(const qcow2::Layer* below, const qcow2::Chain& range) {
+    for (const auto& l : range.layers()) {
         if (below && l->virtual_size() < below->virtual_size())
             throw failed("{}: has {} bytes of disk, the layer below it {}: layers of a disk that shrank cannot be merged",
                          escaped(l->file().path()), l->virtual_size(), below->virtual_size());
@@ -222,7 +228,7 @@ bool fill(const qcow2::Chain& range, const MergeTo& target, Walk& walk, Left lef
     how.sparse = target.flat;
     how.share = target.share;
     how.rate = target.rate;
-    if (target.flat) how.request = export_request;
+    how.request = target.request;
     Copier copier(range, to, how, progress);
     Records records(walk, log, copier, to, target);
     const bool all = walk.all([&](const Cluster& c, const auto& entry) {

@@ -37,19 +37,20 @@ struct MergeTo {
     Readers readers{};  // if given, data are read by them, and not from the layers' files
     // Where the file system can do that, the file shares the blocks of the layers' files.
     bool share = false;
-    // What is at @path, if anything is, was left by merge() of the same layers: it goes on from there. Every 256 MiB of
-    // data are made durable for that.
+    // What is at @path, if anything is, was left by merge() of the same layers: it goes on from there. Data are made
+    // durable for that every few seconds.
     bool goes_on = false;
-    std::uint64_t rate = 0;        // bytes of data a second that are copied, at the most; 0: as fast as it goes
+    std::uint64_t rate = 0;  // bytes of data a second that are copied, at the most; 0: as fast as it goes
+    std::uint64_t request = request_bytes;
     std::function<bool()> stop{};  // asked now and then: whether to stop, so that another call can go on
 };
 
 // Throws failed() for layers that cannot be merged, and damaged() for what is wrong in them. @range: opened with
 // ChainOptions::depth, so that nothing below counts.
 void require_mergeable(const qcow2::Chain& range);
-// The same for layers of which one is smaller than the one below it, @range's own below included: what it hides of that the
-// merged one would not.
-void require_not_shrunk(const qcow2::Chain& range_and_below);
+// The same for layers of which one is smaller than the one below it: what it hides of that the merged one would not. @below: the layer
+// that @range stands on; nullptr: it stands on nothing.
+void require_not_shrunk(const qcow2::Layer* below, const qcow2::Chain& range);
 // @block: of the file system, in bytes, if files are to share blocks; otherwise 0.
 MergeSize measure(const qcow2::Chain& range, bool flat = false, std::uint64_t block = 0);
 // Makes the file, durable when this returns. It has the id of the topmost layer, unless it is flat: see point_id.hpp. @progress:

@@ -254,8 +254,6 @@ std::uint64_t shared_block(const std::vector<std::string>& paths, std::string& w
 
 // The cheapest way, or the one that was asked for.
 void choose_way(CompactPlan::Merge& m, const Selection& s, const qcow2::Chain& range, const std::vector<std::string>& paths) {
-    const qcow2::Chain upper = open_range({paths.begin() + 1, paths.end()});
-    const Adding adding(range, upper, paths);
     const std::optional<Way> asked = s.into_base ? Way::in_place : s.way;
     std::string no_sharing;
     std::uint64_t block = 0;
@@ -264,11 +262,6 @@ void choose_way(CompactPlan::Merge& m, const Selection& s, const qcow2::Chain& r
     } catch (const NoRoom&) {
         if (asked) throw;  // otherwise in place at most
     }
-    if (asked == Way::in_place && !adding.why_not().empty())
-        throw failed("{}: layers cannot be added to it: it {}; merge them into a new file", escaped(paths.front()),
-                     adding.why_not());
-    if (asked == Way::in_place && s.keep_old)
-        throw Error(Exit::usage, "compact: --keep-old: layers that are added to another one leave nothing to keep of it");
     if (asked == Way::reflink && !block) throw failed("{}", no_sharing);
     m.size = chain::measure(range, false, block);
     if (asked == Way::reflink || (!asked && m.size.shareable)) {
@@ -277,7 +270,15 @@ void choose_way(CompactPlan::Merge& m, const Selection& s, const qcow2::Chain& r
         m.size.space -= std::min(m.size.space, m.size.shareable);
         return;
     }
-    if (asked == Way::new_file || !adding.why_not().empty()) return;
+    if (asked == Way::new_file) return;
+    const qcow2::Chain upper = open_range({paths.begin() + 1, paths.end()});
+    const Adding adding(range, upper, paths);
+    if (asked && !adding.why_not().empty())
+        throw failed("{}: layers cannot be added to it: it {}; merge them into a new file", escaped(paths.front()),
+                     adding.why_not());
+    if (asked && s.keep_old)
+        throw Error(Exit::usage, "compact: --keep-old: layers that are added to another one leave nothing to keep of it");
+    if (!adding.why_not().empty()) return;
     const chain::MergeSize add = adding.size();
     const bool little = add.bytes < m.size.bytes / 2 && m.size.bytes - add.bytes >= much;
     const bool cheaper = !s.keep_old && add.space < m.size.space && (little || free_for(paths.back()) < m.size.space);
@@ -303,9 +304,9 @@ CompactPlan::Merge plan_merge(const std::vector<ChainImage>& images, const Range
             throw failed("{}: exists, and no merge of this chain left it: move it out of the way", escaped(p));
     const qcow2::Chain chain = open_range(paths);
     chain::require_mergeable(chain);
-    std::vector<std::string> with_below = paths;
-    if (range.first) with_below.insert(with_below.begin(), images[range.first - 1].path);
-    chain::require_not_shrunk(open_range(with_below));
+    std::optional<qcow2::Chain> below;
+    if (range.first) below.emplace(open_range({images[range.first - 1].path}));
+    chain::require_not_shrunk(below ? &below->top() : nullptr, chain);
     choose_way(out, selection, chain, paths);
     if (out.way == Way::in_place) out.freed -= images[range.first].file_used;
     return out;

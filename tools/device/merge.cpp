@@ -97,8 +97,11 @@ qcow2::Label label_of(const MergeNote& n, const qcow2::Layer& top) {
     return chain::label_of(top).value_or(qcow2::Label{n.old.back().mtime_sec});
 }
 
+// Of layers that a device has (@in_use), or has not.
+std::uint64_t request_of(bool in_use) { return in_use ? chain::request_bytes_in_use : chain::request_bytes; }
+
 // Whether it was not told to stop.
-bool copy(const MergeNote& n, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
+bool copy(const MergeNote& n, bool in_use, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
     const std::vector<std::string> paths = paths_of(n);
     const qcow2::Chain range = open_range(paths);
     chain::require_mergeable(range);
@@ -108,6 +111,7 @@ bool copy(const MergeNote& n, const std::optional<chain::MergeSize>& size, const
     to.goes_on = true;
     to.share = n.way == Way::reflink;
     to.rate = options.rate;
+    to.request = request_of(in_use);
     to.stop = options.stop;
     const chain::MergeSize all = size ? *size : chain::measure(range);
     const bool done = chain::merge(range, all, to, [&](std::uint64_t bytes) {
@@ -123,7 +127,7 @@ AtRest at_rest(const MergeNote& n) { return {n.chain_files, n.allow}; }
 // ---- Adding to the lowest layer ----
 
 // Whether it was not told to stop.
-bool add(MergeNote& n, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
+bool add(MergeNote& n, bool in_use, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
     const std::vector<std::string> paths = paths_of(n);
     const qcow2::Chain upper = open_range({paths.begin() + 1, paths.end()});
     chain::AddTo to;
@@ -133,6 +137,7 @@ bool add(MergeNote& n, const std::optional<chain::MergeSize>& size, const Compac
     for (const std::string& p : paths) to.chain.allow.push_back(fs::path(p).parent_path().string());
     to.label = label_of(n, upper.top());
     to.rate = options.rate;
+    to.request = request_of(in_use);
     to.stop = options.stop;
     to.from = n.added;
     to.goes_on = n.adding;
@@ -338,7 +343,8 @@ bool run_merge(const Subject& subject, ChainTurn& turn, MergeNote& n, const std:
             if (!n.adding) require_unshared(subject, n);
             tell_growing(subject, at_rest(n), {n.old.front().path}, true);
         }
-        if (!(n.way == Way::in_place ? add(n, size, options) : copy(n, size, options))) return false;
+        const bool in_use = subject.device.has_value();
+        if (!(n.way == Way::in_place ? add(n, in_use, size, options) : copy(n, in_use, size, options))) return false;
         // The chain files of a chain at rest are told by the exchange.
         if (n.way == Way::in_place && subject.device) tell_growing(subject, {}, {n.old.front().path}, false);
         if (n.way != Way::in_place && !options.keep_old) require_unshared(subject, n);
