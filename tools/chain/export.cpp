@@ -85,9 +85,7 @@ void export_raw(const qcow2::Chain& chain, std::size_t point, const std::string&
         const std::function<void(std::uint64_t)> progress = [&](std::uint64_t done) {
             if (how.progress) how.progress(done - std::exchange(before, done));
         };
-        Copier copier(chain, to,
-                      {.readers = how.readers, .read_all = true, .grain = 4096, .sparse = true},
-                      progress);
+        Copier copier(chain, to, {.readers = how.readers, .read_all = true, .grain = 4096, .sparse = true}, progress);
         constexpr std::uint64_t piece = 64u << 10;
         diff(chain, points, [&](const Part& p) {
             for (std::uint64_t at = 0; at < p.bytes && !p.zero; at += piece) {
