@@ -62,30 +62,25 @@ private:
         std::vector<std::byte> buffer;
         while (const auto w = turns.next()) {
             window.clear(*w * Window::cells);
-            fill(window, scratch);
+            fill(window, chain_, chain_.layers().size() - 1, scratch,
+                 [&](std::size_t number, const qcow2::Extent& x) { apply(window, number, x); });
             writer_.add(window, buffer);
             if (reports && options_.progress) options_.progress(window.first() + window.used(), geometry_.clusters());
         }
     }
 
-    void fill(Window& window, qcow2::Scratch& scratch) const {
-        for (std::size_t i = 0; i < chain_.layers().size(); i++) {
-            const qcow2::Layer& layer = *chain_.layers()[i];
-            const LayerIds id = layers_.ids[i];
-            if (i && layer.virtual_size() < geometry_.bytes) window.cut(layer.virtual_size());
-            const File& data = layer.data_file() ? *layer.data_file() : layer.file();
-            layer.map(window.begin(), window.end(), scratch, [&](const qcow2::Extent& x) {
-                if (x.kind != qcow2::Kind::data) return window.apply(x, id.image);
-                // The last cluster of a file may run past its end, and reads zero there: from the first whole
-                // subblock on the index says so, as a position past the end is none.
-                const std::uint64_t unit = std::uint64_t{1} << geometry_.subblock_shift;
-                const std::uint64_t there = (data.size() - x.host + unit - 1) & ~(unit - 1);
-                if (there >= x.bytes) return window.apply(x, id.data);
-                window.apply({x.guest, there, x.kind, x.host, 0}, id.data);
-                window.apply({x.guest + there, x.bytes - there, qcow2::Kind::zero, 0, 0}, id.image);
-            });
-        }
-        window.settle();
+    void apply(Window& window, std::size_t number, const qcow2::Extent& x) const {
+        const LayerIds id = layers_.ids[number];
+        if (x.kind != qcow2::Kind::data) return window.apply(x, id.image);
+        // The last cluster of a file may run past its end, and reads zero there: from the first whole
+        // subblock on the index says so, as a position past the end is none.
+        const qcow2::Layer& layer = *chain_.layers()[number];
+        const File& data = layer.data_file() ? *layer.data_file() : layer.file();
+        const std::uint64_t unit = std::uint64_t{1} << geometry_.subblock_shift;
+        const std::uint64_t there = (data.size() - x.host + unit - 1) & ~(unit - 1);
+        if (there >= x.bytes) return window.apply(x, id.data);
+        window.apply({x.guest, there, x.kind, x.host, 0}, id.data);
+        window.apply({x.guest + there, x.bytes - there, qcow2::Kind::zero, 0, 0}, id.image);
     }
 
     const qcow2::Chain& chain_;

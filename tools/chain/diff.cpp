@@ -144,16 +144,6 @@ private:
     qcow2::Scratch scratch_;
 };
 
-// log2 of the bytes at whose multiples extents, and layers below the end of the disk, begin and end.
-unsigned unit_shift(const qcow2::Chain& chain, std::size_t layers, std::uint64_t end) {
-    std::uint64_t all = 2u << 20;
-    for (std::size_t i = 0; i < layers; i++) {
-        all |= chain.layers()[i]->unit();
-        if (size_at(chain, i) < end) all |= size_at(chain, i);
-    }
-    return static_cast<unsigned>(std::countr_zero(all));
-}
-
 }  // namespace
 
 std::uint64_t bytes_from(const qcow2::Chain& chain, const Points& points) {
@@ -165,7 +155,7 @@ std::uint64_t bytes_to(const qcow2::Chain& chain, const Points& points) { return
 void diff(const qcow2::Chain& chain, const Points& points, FunctionRef<void(const Part&)> use,
           const std::function<void(std::uint64_t)>& progress) {
     const std::uint64_t end = std::max(bytes_from(chain, points), bytes_to(chain, points));
-    const unsigned shift = unit_shift(chain, std::max(points.from.value_or(0), points.to) + 1, end);
+    const auto shift = static_cast<unsigned>(std::countr_zero(chain.unit(std::max(points.from.value_or(0), points.to), end)));
     PartJoiner joiner(use);
     share_out((end + window_bytes - 1) / window_bytes, 0, [&](Turns& turns, bool reports) {
         DiffWindow window(chain, points, end, shift);

@@ -13,19 +13,14 @@
 namespace dmchain::chain {
 
 Geometry geometry_at(const qcow2::Chain& chain, std::size_t point) {
-    return {chain.layers()[point]->virtual_size(), index_cluster_bits,
-            std::min<unsigned>(CHAIN_MAX_SUBBLOCK_SHIFT, static_cast<unsigned>(std::countr_zero(chain.unit(point))))};
+    const std::uint64_t size = chain.layers()[point]->virtual_size();
+    return {size, index_cluster_bits,
+            std::min<unsigned>(CHAIN_MAX_SUBBLOCK_SHIFT, static_cast<unsigned>(std::countr_zero(chain.unit(point, size))))};
 }
 
 void fill(Window& window, const qcow2::Chain& chain, std::size_t point, qcow2::Scratch& scratch) {
-    const std::uint64_t size = chain.layers()[point]->virtual_size();
-    for (std::size_t i = 0; i <= point; i++) {
-        const qcow2::Layer& layer = *chain.layers()[i];
-        const auto id = static_cast<unsigned>(i + 1);
-        if (i && layer.virtual_size() < size) window.cut(layer.virtual_size());
-        layer.map(window.begin(), window.end(), scratch, [&](const qcow2::Extent& x) { window.apply(x, id); });
-    }
-    window.settle();
+    fill(window, chain, point, scratch,
+         [&](std::size_t i, const qcow2::Extent& x) { window.apply(x, static_cast<unsigned>(i + 1)); });
 }
 
 Disk::Part Disk::part(std::uint64_t begin) {

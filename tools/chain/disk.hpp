@@ -18,8 +18,19 @@
 
 namespace dmchain::chain {
 
-// Lays the layers of @chain up to number @point over one another in @window, whose disk is that point's. Entries have the number of
-// the layer plus one. Throws damaged() for a wrong table entry.
+// Lays the layers of @chain up to number @point over one another in @window, whose disk is that point's: @apply(number, extent) applies
+// what a layer says. Throws damaged() for a wrong table entry.
+template <typename Apply>
+void fill(Window& window, const qcow2::Chain& chain, std::size_t point, qcow2::Scratch& scratch, const Apply& apply) {
+    const std::uint64_t size = chain.layers()[point]->virtual_size();
+    for (std::size_t i = 0; i <= point; i++) {
+        const qcow2::Layer& layer = *chain.layers()[i];
+        if (i && layer.virtual_size() < size) window.cut(layer.virtual_size());
+        layer.map(window.begin(), window.end(), scratch, [&](const qcow2::Extent& x) { apply(i, x); });
+    }
+    window.settle();
+}
+// The same, with entries that have the number of the layer plus one.
 void fill(Window& window, const qcow2::Chain& chain, std::size_t point, qcow2::Scratch& scratch);
 
 // Units of the disk at @point as a window has them.

@@ -81,10 +81,7 @@ void export_raw(const qcow2::Chain& chain, std::size_t point, const std::string&
     const Points points{{}, point};
     {
         Writable to = out.writable();
-        std::uint64_t before = 0;
-        const std::function<void(std::uint64_t)> progress = [&](std::uint64_t done) {
-            if (how.progress) how.progress(done - std::exchange(before, done));
-        };
+        const std::function<void(std::uint64_t)> progress = how.so_far();
         Copier copier(chain, to, {.readers = how.readers, .read_all = true, .grain = 4096, .sparse = true}, progress);
         constexpr std::uint64_t piece = 64u << 10;
         diff(chain, points, [&](const Part& p) {
@@ -123,11 +120,8 @@ void export_qcow2(const qcow2::Chain& chain, const std::string& path, bool compr
     to.flat = true;
     to.readers = how.readers;
     const Unfinished unfinished(to.path);
-    std::uint64_t before = 0;
     try {
-        merge(chain, measure(chain, true), to, [&](std::uint64_t done) {
-            if (how.progress) how.progress(done - std::exchange(before, done));
-        });
+        merge(chain, measure(chain, true), to, how.so_far());
         if (::renameat2(AT_FDCWD, to.path.c_str(), AT_FDCWD, path.c_str(), replace ? 0 : RENAME_NOREPLACE) != 0)
             throw_not_written(escaped(to.path), fmt::format("rename to {}", escaped(path)), errno);
     } catch (...) {

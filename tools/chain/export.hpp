@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "chain/copy_parts.hpp"
 #include "chain/stream.hpp"
@@ -20,6 +21,13 @@ struct ExportHow {
     bool replace = false;  // a file that has the path goes, once the new one is whole and durable
     // Bytes of data more; from any thread.
     std::function<void(std::uint64_t)> progress;
+
+    // The same for who says how many bytes there are so far.
+    std::function<void(std::uint64_t)> so_far() const {
+        return [progress = progress, before = std::uint64_t{0}](std::uint64_t done) mutable {
+            if (progress) progress(done - std::exchange(before, done));
+        };
+    }
 };
 
 // Whether the path may be made: throws failed() if there is something other than an empty file, unless it is a file and @replace.

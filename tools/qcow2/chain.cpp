@@ -233,8 +233,7 @@ Chain::Chain(const std::string& top, const ChainOptions& options, Faults& faults
     std::reverse(layers_.begin(), layers_.end());
 }
 
-std::uint32_t Chain::unit(std::size_t point) const {
-    const std::uint64_t size = layers_[point]->virtual_size();
+std::uint32_t Chain::unit(std::size_t point, std::uint64_t size) const {
     std::uint64_t all = 2u << 20;
     for (std::size_t i = 0; i <= point; i++) {
         all |= layers_[i]->unit();

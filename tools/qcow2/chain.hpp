@@ -100,9 +100,9 @@ public:
 
     // Bytes, a power of two from 512 to 2 MiB: the owner of the data changes only at multiples of it (but for the
     // end of the disk). Takes in the layers' units, and the sizes of layers shorter than the disk.
-    std::uint32_t unit() const { return unit(layers_.size() - 1); }
-    // The same of the disk as it was when layer number @point was on top.
-    std::uint32_t unit(std::size_t point) const;
+    std::uint32_t unit() const { return unit(layers_.size() - 1, virtual_size()); }
+    // The same of layers up to number @point, for a disk of @size bytes.
+    std::uint32_t unit(std::size_t point, std::uint64_t size) const;
 
 private:
     void hold() const;
