@@ -56,8 +56,7 @@ void export_layers(const qcow2::Chain& chain, const std::string& path, const Exp
     for (std::size_t i = 0; i < names.size(); i++) {
         const File& from = chain.layers()[i]->file();
         const std::string to = folder.making() + "/" + names[i];
-        std::uint64_t before = 0;
-        const auto reach = [&](std::uint64_t done) { how.progress(done - std::exchange(before, done)); };
+        const std::function<void(std::uint64_t)> reach = how.so_far();
         copy_file(from.path(), to, 0, {}, reach);
         reach(from.size());
         if (!i || says(to, names[i - 1])) continue;

@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <memory>
 
-#include "chain/builder.hpp"
+#include "chain/disk.hpp"
 #include "commands/made.hpp"
 #include "commands/options.hpp"
 #include "commands/print_json.hpp"
@@ -65,8 +65,8 @@ chain::ChainFile start(const Options& o, const std::string& path) {
 
 // Units of a layer on top of @chain, which does not count itself.
 std::uint32_t unit_bits(const qcow2::Chain& chain) {
-    const auto subblock = std::min<unsigned>(CHAIN_MAX_SUBBLOCK_SHIFT, static_cast<unsigned>(__builtin_ctz(chain.unit())));
-    return chain_unit_shift(chain::index_cluster_bits, subblock);
+    const chain::Geometry g = chain::geometry_at(chain, chain.layers().size() - 1);
+    return chain_unit_shift(g.cluster_shift, g.subblock_shift);
 }
 
 // From a chain whose top was sealed here, which is closed, to a device that goes on in it.

@@ -15,7 +15,7 @@
 #include <memory>
 #include <optional>
 
-#include "chain/builder.hpp"
+#include "chain/disk.hpp"
 #include "chain/owner.hpp"
 #include "io/lasting.hpp"
 #include "io/progress.hpp"
@@ -96,9 +96,10 @@ NewLayer make_new_layer(const std::string& path, const qcow2::ActiveOptions& opt
 NewLayer make_layer_on(const std::string& path, const std::string& image, const qcow2::Chain& chain) {
     check_layer_place(path);
     qcow2::ActiveOptions o;
-    o.size = chain.virtual_size();
-    o.cluster_bits = chain::index_cluster_bits;
-    o.subblock_bits = std::min<unsigned>(CHAIN_MAX_SUBBLOCK_SHIFT, static_cast<unsigned>(__builtin_ctz(chain.unit())));
+    const chain::Geometry g = chain::geometry_at(chain, chain.layers().size() - 1);
+    o.size = g.bytes;
+    o.cluster_bits = g.cluster_shift;
+    o.subblock_bits = g.subblock_shift;
     o.backing_name = qcow2::backing_name(lasting_name(path), lasting_name(image), !image.starts_with('/'));
     return make_new_layer(path, o);
 }

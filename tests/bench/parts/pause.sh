@@ -4,6 +4,6 @@
 pause() {
     rm -rf "$work/chain"
     "$genchain" --deep 10 --size 1G --seed 1 --out "$work/chain" >/dev/null
-    DMCHAIN_CHAIN=$work/chain in_uml 14G -- "$here/pause-in-machine" "${DMCHAIN_BENCH_SNAPSHOTS:-1000}"
+    DMCHAIN_CHAIN=$work/chain in_uml 8G -- "$here/pause-in-machine" "${DMCHAIN_BENCH_SNAPSHOTS:-1000}"
     rm -rf "$work/chain"
 }
