@@ -119,6 +119,19 @@ TEST_CASE("store: a damaged manifest is left, another is taken") {
               .find("is another one than that of the folder before") != std::string::npos);
 }
 
+TEST_CASE("store: a manifest that cannot be read is as good as none") {
+    Stores s;
+    s.store("one", small);
+    fs::remove(s.folder / "a/snapshots/one");
+    fs::create_directory(s.folder / "a/snapshots/one");  // as a bad sector: it is there, and reading it fails
+    CHECK(same(small, s.restore("one")));
+    const auto problems = find_manifest(open_store(s.all), "one").problems;
+    REQUIRE(problems.size() == 1);
+    CHECK(problems[0].find("/a/snapshots/one: ") != std::string::npos);
+    // It says why when there is no other.
+    CHECK(s.restore("one", "dir:" + (s.folder / "a")) == problems[0]);
+}
+
 TEST_CASE("store: the same content is stored once") {
     Stores s;
     const Stored first = s.store("one", small);

@@ -50,7 +50,6 @@ Manifests read_manifests(const Store& places, const std::string& name, Place::Ki
         } catch (const Error& e) {
             out.problems.emplace_back(e.what());
             out.damaged = out.damaged || e.code() == Exit::damaged;
-            if (e.code() != Exit::damaged && !out.unreadable) out.unreadable = e;
             continue;
         }
         if (!m) {

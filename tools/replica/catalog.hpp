@@ -9,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include "io/error.hpp"
 #include "replica/store.hpp"
 
 namespace dmchain::replica {
@@ -19,7 +18,6 @@ struct Manifests {
     std::optional<Manifest> manifest;   // the same in all that have it whole; nothing: none has
     std::uint64_t sound = 0;            // bits of these
     std::vector<std::string> problems;  // lines: of the others
-    std::optional<Error> unreadable;    // what was wrong with the first of the others that is there, and not damaged
     bool damaged = false;               // some are
 };
 // Throws failed() if two folders have different ones under the name.

@@ -36,7 +36,6 @@ std::unique_ptr<guest::ImageWriter> writer_of(const Manifest& m, const Outputs& 
 
 Source find_manifest(const Store& places, const std::string& name, Place::Kind kind) {
     Manifests m = read_manifests(places, name, kind);
-    if (m.unreadable) throw Error(*m.unreadable);
     if (m.manifest) return {std::move(*m.manifest), std::move(m.problems)};
     std::string why;
     for (const std::string& p : m.problems) why += (why.empty() ? "" : "; ") + p;

@@ -15,7 +15,7 @@ namespace dmchain::replica {
 
 struct Source {
     Manifest manifest;
-    std::vector<std::string> problems;  // lines: of manifests that are missing or damaged
+    std::vector<std::string> problems;  // lines: of manifests that are missing, damaged, or cannot be read
 };
 
 // The manifest of a snapshot, from the first folder that has a sound one. Throws failed() if none has it, damaged() if none is
