@@ -111,17 +111,15 @@ void export_raw(const qcow2::Chain& chain, std::size_t point, int fd, const Expo
 
 void export_qcow2(const qcow2::Chain& chain, const std::string& path, bool compress, const ExportHow& how) {
     const bool replace = require_free(path, how.replace);
-    if (compress) {
-        Output out(path);
-        write_compressed(chain, out, how);
-        return out.commit(replace);
-    }
     MergeTo to{temporary_name(path)};
     to.flat = true;
     to.readers = how.readers;
     const Unfinished unfinished(to.path);
     try {
-        merge(chain, measure(chain, true), to, how.so_far());
+        if (compress)
+            merge_compressed(chain, to, how.so_far());
+        else
+            merge(chain, measure(chain, true), to, how.so_far());
         if (::renameat2(AT_FDCWD, to.path.c_str(), AT_FDCWD, path.c_str(), replace ? 0 : RENAME_NOREPLACE) != 0)
             throw_not_written(escaped(to.path), fmt::format("rename to {}", escaped(path)), errno);
     } catch (...) {

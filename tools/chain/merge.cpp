@@ -248,7 +248,8 @@ bool fill(const qcow2::Chain& range, const MergeTo& target, Walk& walk, Left lef
     return all;
 }
 
-// Whether the file at @path is an image, complete, of the state that @top is.
+}  // namespace
+
 bool is_sealed_as(const std::string& path, const qcow2::Layer& top) {
     const File file(path);
     if (!qcow2::has_magic(file) || qcow2::is_in_use(file)) return false;
@@ -257,8 +258,6 @@ bool is_sealed_as(const std::string& path, const qcow2::Layer& top) {
     o.allow = {std::filesystem::path(path).parent_path().string()};
     return point_id(qcow2::Chain(path, o).top()) == point_id(top);
 }
-
-}  // namespace
 
 bool merge(const qcow2::Chain& range, const MergeSize& size, const MergeTo& target,
            const std::function<void(std::uint64_t)>& progress) {

@@ -59,6 +59,9 @@ MergeSize measure(const qcow2::Chain& range, bool flat = false, std::uint64_t bl
 bool merge(const qcow2::Chain& range, const MergeSize& size, const MergeTo& to,
            const std::function<void(std::uint64_t)>& progress);
 
+// Whether the file at @path is an image, complete, of the state that @top is.
+bool is_sealed_as(const std::string& path, const qcow2::Layer& top);
+
 // Bytes a second at which merge() copies, as a sample says: at most 64 MiB of the layers' data, to a nameless file in @folder. 0: that
 // cannot be said.
 double measure_rate(const qcow2::Chain& range, const std::string& folder);

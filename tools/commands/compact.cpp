@@ -33,6 +33,7 @@ struct Options {
     bool prune = false;
     std::size_t max_layers = 0;
     std::string by;
+    bool compress = false;
     std::vector<std::string> registry;
     qcow2::ChainOptions chain;
     bool plan = false;
@@ -79,6 +80,7 @@ device::Selection selection_of(const Options& o) {
     s.max_layers = o.max_layers;
     s.into_base = o.into_base;
     s.keep_old = o.keep_old;
+    if (o.compress) s.way = device::Way::compress;
     for (const device::Way w : {device::Way::new_file, device::Way::reflink, device::Way::in_place})
         if (o.by == device::name_of(w)) s.way = w;
     return s;
@@ -124,9 +126,10 @@ void print_plan(const device::Subject& subject, const device::CompactPlan& p) {
         fmt::print("{}: layer {} stays: {} {}\n", name, s.number, escaped(p.images[s.number].path), s.why);
     if (p.merges.empty()) fmt::print("{}: {}: nothing to merge\n", name, counted(p.layers_left(), "layer"));
     for (const auto& m : p.merges) {
-        const char* how = m.way == device::Way::in_place  ? ", added to the lowest of them"
-                          : m.way == device::Way::reflink ? ", which shares their blocks"
-                                                          : "";
+        const char* how = m.way == device::Way::in_place   ? ", added to the lowest of them"
+                          : m.way == device::Way::reflink  ? ", which shares their blocks"
+                          : m.way == device::Way::compress ? ", compressed"
+                                                           : "";
         fmt::print("{}: layers {} to {} of {} become one, {}{}: {} to copy\n", name, m.range.first, m.range.last, p.images.size(),
                    escaped(p.images[m.range.last].path), how, human_size(m.size.copied()));
     }
@@ -189,8 +192,14 @@ void run(const Options& o) {
     device::Subject subject = device::subject(o.what);
     std::optional<device::ChainTurn> turn;
     if (!o.plan) turn.emplace(subject);
-    if (o.prune && (!o.older_than.empty() || !o.by.empty())) throw Error(Exit::usage, "compact: --prune goes with --keep alone");
+    if (o.prune && (!o.older_than.empty() || !o.by.empty() || o.compress))
+        throw Error(Exit::usage, "compact: --prune goes with --keep alone");
     if (o.into_base && !o.by.empty()) throw Error(Exit::usage, "compact: --into-base is --by in-place already");
+    if (o.compress && (o.into_base || !o.by.empty()))
+        throw Error(Exit::usage, "compact: --compress: what is compressed goes into a new file: leave out --into-base and --by");
+    if (o.compress && !o.budget.empty())
+        throw Error(Exit::usage,
+                    "compact: --budget: a merge that compresses cannot go on where it stopped: leave out --compress or --budget");
     if (o.abort) {
         if (!device::abort_compact(subject, o.chain)) throw failed("{}: no merge was cut off", escaped(o.what));
         fmt::print("{}: what the merge left is gone\n", escaped(name_of(subject)));
@@ -273,6 +282,8 @@ CLI::App* add_compact(CLI::App& app, Exit&) {
          "(default: whatever is best)")
         ->type_name("WAY")
         ->check(CLI::IsMember({"new-file", "reflink", "in-place"}));
+    c->add_flag("--compress", o->compress,
+                "Into a new file, with its clusters compressed by zstd: for layers that are seldom read");
     c->add_flag("--plan", o->plan, "Only say what would be done");
     c->add_flag("--verify", o->verify, "Read what was copied again, and compare it");
     take_size(*c->add_option("--rate", o->rate, "Copy at most so many bytes a second, e.g. 50M"));

@@ -270,7 +270,10 @@ void choose_way(CompactPlan::Merge& m, const Selection& s, const qcow2::Chain& r
         m.size.space -= std::min(m.size.space, m.size.shareable);
         return;
     }
-    if (asked == Way::new_file) return;
+    if (asked == Way::new_file || asked == Way::compress) {
+        m.way = *asked;
+        return;
+    }
     const qcow2::Chain upper = open_range({paths.begin() + 1, paths.end()});
     const Adding adding(range, upper, paths);
     if (asked && !adding.why_not().empty())

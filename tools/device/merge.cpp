@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "chain/add.hpp"
+#include "chain/compressed.hpp"
 #include "chain/points.hpp"
 #include "device/growing.hpp"
 #include "device/shared.hpp"
@@ -114,9 +115,11 @@ bool copy(const MergeNote& n, bool in_use, const std::optional<chain::MergeSize>
     to.request = request_of(in_use);
     to.stop = options.stop;
     const chain::MergeSize all = size ? *size : chain::measure(range);
-    const bool done = chain::merge(range, all, to, [&](std::uint64_t bytes) {
+    const auto progress = [&](std::uint64_t bytes) {
         if (options.progress) options.progress(bytes, all.bytes);
-    });
+    };
+    const bool done =
+        n.way == Way::compress ? chain::merge_compressed(range, to, progress) : chain::merge(range, all, to, progress);
     if (done && options.verify) chain::require_same(range, to.path);
     sync_folder_of(to.path);
     return done;

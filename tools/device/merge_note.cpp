@@ -43,10 +43,18 @@ void from_json(const Json& j, KnownFile& k) {
     j.at("mtime_nsec").get_to(k.mtime_nsec);
 }
 
-const char* name_of(Way way) { return way == Way::in_place ? "in-place" : way == Way::reflink ? "reflink" : "new-file"; }
+const char* name_of(Way way) {
+    switch (way) {
+    case Way::compress: return "compress";
+    case Way::reflink: return "reflink";
+    case Way::in_place: return "in-place";
+    case Way::new_file: break;
+    }
+    return "new-file";
+}
 
 static Way way_of(const std::string& name) {
-    for (const Way w : {Way::in_place, Way::reflink})
+    for (const Way w : {Way::in_place, Way::reflink, Way::compress})
         if (name == name_of(w)) return w;
     return Way::new_file;
 }

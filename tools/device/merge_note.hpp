@@ -30,6 +30,7 @@ void from_json(const nlohmann::json& j, KnownFile& k);
 // How layers become one.
 enum class Way {
     new_file,  // what is visible of them is copied into a file
+    compress,  // the same, and compressed: one that is cut off begins again
     reflink,   // the same, but the file shares blocks with theirs, as far as it can (xfs, btrfs)
     in_place,  // the upper ones are added to the lowest itself
 };

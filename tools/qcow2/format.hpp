@@ -55,6 +55,16 @@ inline constexpr std::uint64_t l1_reserved = 0x7f000000000001ff;
 inline constexpr std::uint64_t l2_reserved = 0x3f000000000001fe;  // of a standard entry; bit 0: flag_zero
 inline constexpr std::uint32_t subclusters = 32;                  // in a cluster, with extended L2 entries
 
+// Bits of a cluster's @units, at most 32, as bits of its subclusters.
+inline std::uint32_t subclusters_of(std::uint32_t bits, std::uint32_t units) {
+    const std::uint32_t each = subclusters / units;
+    const std::uint32_t one = each == 32 ? 0xffffffffu : (1u << each) - 1;
+    std::uint32_t out = 0;
+    for (std::uint32_t i = 0; i < units; i++)
+        if (bits >> i & 1) out |= one << (i * each);
+    return out;
+}
+
 // The bytes of the image that the L2 entry of a compressed cluster names, whole sectors at the end ("Compressed Clusters
 // Descriptor"): the bits below 62 - (cluster_bits - 8) are the offset, those above the number of further sectors.
 struct CompressedRange {

@@ -15,7 +15,7 @@
 namespace dmchain::qcow2 {
 namespace {
 
-constexpr std::uint32_t header_length = 104;
+constexpr std::uint32_t header_length = 104, length_with_compression = 112;
 
 // So that whoever refuses a feature, or meets one of ours, can say its name.
 struct FeatureName {
@@ -34,7 +34,7 @@ static_assert(sizeof CHAIN_QCOW2_IN_USE_NAME <= 47);
 
 class Block {
 public:
-    Block() : bytes_(header_block) {}
+    explicit Block(std::uint32_t length) : bytes_(header_block), next_(length) { put32(100, length); }
 
     void put32(std::size_t at, std::uint32_t v) {
         v = htobe32(v);
@@ -68,7 +68,7 @@ public:
 
 private:
     std::vector<unsigned char> bytes_;
-    std::size_t next_ = header_length;
+    std::size_t next_;
 };
 
 std::string names() {
@@ -85,7 +85,8 @@ std::string names() {
 }  // namespace
 
 std::vector<unsigned char> header_bytes(const Header& h, const std::string& name) {
-    Block b;
+    const bool compression = h.incompatible & incompatible_compression;
+    Block b(compression ? length_with_compression : header_length);
     b.put32(0, magic);
     b.put32(4, 3);
     b.put32(20, h.cluster_bits);
@@ -98,7 +99,7 @@ std::vector<unsigned char> header_bytes(const Header& h, const std::string& name
     b.put64(80, 0);
     b.put64(88, h.in_use() ? 0 : autoclear_sealed);
     b.put32(96, h.refcount_order);
-    b.put32(100, header_length);
+    if (compression) b.put32(104, static_cast<std::uint32_t>(h.compression) << 24);
     if (h.backing_format) b.extension(extension_backing_format, *h.backing_format);
     const LayerId id = h.sealed_id.value_or(LayerId{});
     std::string sealed(h.has_id_room ? 4 + id.size() : 4, '\0');

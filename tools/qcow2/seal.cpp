@@ -30,16 +30,6 @@ Owned owned(const Log& log, const Log::Cluster& c) {
     return Owned::partly;
 }
 
-// Bits of units as bits of subclusters.
-std::uint32_t spread(std::uint32_t bits, std::uint32_t units) {
-    const std::uint32_t each = subclusters / units;
-    const std::uint32_t one = each == 32 ? 0xffffffffu : (1u << each) - 1;
-    std::uint32_t out = 0;
-    for (std::uint32_t i = 0; i < units; i++)
-        if (bits >> i & 1) out |= one << (i * each);
-    return out;
-}
-
 // Gives back what is not in use: the log, what was freed, and what was allocated ahead of need.
 void trim(Writable& to, const Room& room, std::uint32_t bits) {
     const std::uint64_t end = room.clusters() << bits;
@@ -197,8 +187,8 @@ private:
         if (!result_.extended_l2) return;
         std::uint64_t bitmap = all_subclusters;
         if (what == Owned::partly)
-            bitmap = std::uint64_t{spread(static_cast<std::uint32_t>(c.bitmap >> 32), log_->units())} << 32 |
-                     spread(static_cast<std::uint32_t>(c.bitmap), log_->units());
+            bitmap = std::uint64_t{subclusters_of(static_cast<std::uint32_t>(c.bitmap >> 32), log_->units())} << 32 |
+                     subclusters_of(static_cast<std::uint32_t>(c.bitmap), log_->units());
         entry[1] = htobe64(bitmap);
     }
 
