@@ -158,12 +158,12 @@ void require_mergeable(const qcow2::Chain& range) {
                      escaped(range.top().file().path()), range.unit(), cluster_bytes / CHAIN_LOG_MAX_UNITS);
 }
 
-void require_not_shrunk(const qcow2::Layer* below, const qcow2::Chain& range) {
+void require_not_shrunk(std::uint64_t below, const qcow2::Chain& range) {
     for (const auto& l : range.layers()) {
-        if (below && l->virtual_size() < below->virtual_size())
+        if (l->virtual_size() < below)
             throw failed("{}: has {} bytes of disk, the layer below it {}: layers of a disk that shrank cannot be merged",
-                         escaped(l->file().path()), l->virtual_size(), below->virtual_size());
-        below = l.get();
+                         escaped(l->file().path()), l->virtual_size(), below);
+        below = l->virtual_size();
     }
 }
 

@@ -48,9 +48,9 @@ struct MergeTo {
 // Throws failed() for layers that cannot be merged, and damaged() for what is wrong in them. @range: opened with
 // ChainOptions::depth, so that nothing below counts.
 void require_mergeable(const qcow2::Chain& range);
-// The same for layers of which one is smaller than the one below it: what it hides of that the merged one would not. @below: the layer
-// that @range stands on; nullptr: it stands on nothing.
-void require_not_shrunk(const qcow2::Layer* below, const qcow2::Chain& range);
+// The same for layers of which one is smaller than the one below it: what it hides of that the merged one would not. @below: bytes of the
+// disk of the layer that @range stands on; 0: it stands on nothing.
+void require_not_shrunk(std::uint64_t below, const qcow2::Chain& range);
 // @block: of the file system, in bytes, if files are to share blocks; otherwise 0.
 MergeSize measure(const qcow2::Chain& range, bool flat = false, std::uint64_t block = 0);
 // Makes the file, durable when this returns. It has the id of the topmost layer, unless it is flat: see point_id.hpp. @progress:

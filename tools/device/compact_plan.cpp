@@ -307,9 +307,7 @@ CompactPlan::Merge plan_merge(const std::vector<ChainImage>& images, const Range
             throw failed("{}: exists, and no merge of this chain left it: move it out of the way", escaped(p));
     const qcow2::Chain chain = open_range(paths);
     chain::require_mergeable(chain);
-    std::optional<qcow2::Chain> below;
-    if (range.first) below.emplace(open_range({images[range.first - 1].path}));
-    chain::require_not_shrunk(below ? &below->top() : nullptr, chain);
+    chain::require_not_shrunk(range.first ? images[range.first - 1].virtual_size : 0, chain);
     choose_way(out, selection, chain, paths);
     if (out.way == Way::in_place) out.freed -= images[range.first].file_used;
     return out;
@@ -327,6 +325,7 @@ CompactPlan plan_compact(const Subject& subject, const Selection& selection, con
                          const qcow2::ChainOptions& options) {
     if (subject.device && !subject.device->active())
         throw failed("{}: the device can only be read: its layers cannot be exchanged", escaped(subject.name));
+    if (selection.way == Way::compress) require_at_rest(subject);
     if (!find_notes(subject, options).empty())
         throw failed("{}: a merge was cut off: 'dmchain compact {}' goes on with it, and with --abort takes away what it left",
                      escaped(subject.name), escaped(subject.name));

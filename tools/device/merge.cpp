@@ -59,6 +59,14 @@ qcow2::Chain open_range(const std::vector<std::string>& paths) {
     return range;
 }
 
+void require_at_rest(const Subject& subject) {
+    if (subject.device)
+        throw failed(
+            "{}: layers of a device cannot become a compressed one while it is there: merge without --compress, or run "
+            "'dmchain deactivate {}' first, and name the image on top",
+            escaped(subject.name), escaped(subject.name));
+}
+
 namespace {
 
 const dm::OpenLayer* find(const Live& device, const KnownFile& k) {
@@ -214,7 +222,8 @@ std::string wait_for_exchange(const std::string& device) {
 // In place the lowest layer stays.
 const KnownFile& lowest_that_goes(const MergeNote& n) { return n.old[n.way == Way::in_place]; }
 
-void exchange_in_device(const std::string& device, const MergeNote& n) {
+void exchange_in_device(const Subject& subject, const MergeNote& n) {
+    const std::string& device = subject.name;
     // One that whoever was cut off had begun.
     (void)wait_for_exchange(device);
     const Live live = look_at(device);
@@ -244,7 +253,7 @@ bool has_name(const MergeNote& n) { return !n.old.back().is_there(); }
 
 void exchange(const Subject& subject, const MergeNote& n) {
     if (subject.device)
-        exchange_in_device(subject.name, n);
+        exchange_in_device(subject, n);
     else if (!has_name(n))
         rebuild_chain_files(subject, at_rest(n), {}, std::pair(n.path, n.unnamed()));
 }
@@ -342,6 +351,7 @@ bool run_merge(const Subject& subject, ChainTurn& turn, MergeNote& n, const std:
         return true;
     }
     if (!n.copied) {
+        if (n.way == Way::compress) require_at_rest(subject);
         if (n.way == Way::in_place) {
             if (!n.adding) require_unshared(subject, n);
             tell_growing(subject, at_rest(n), {n.old.front().path}, true);
