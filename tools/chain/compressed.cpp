@@ -234,19 +234,19 @@ bool merge_compressed(const qcow2::Chain& range, const MergeTo& to, const std::f
                 std::fill(buffer.begin() + static_cast<std::ptrdiff_t>(bytes), buffer.end(), 0);
                 read(buffer.data(), bytes, at);
                 std::vector<Stored> made;
-                std::uint64_t data = 0;
+                std::uint64_t data = 0, so_far = 0;
                 for (std::size_t k = 0; k < job.size(); k++) {
                     data += walk.data_bytes(job[k]);
                     if (auto stored = compressor.make(job[k], &buffer[k * cluster_bytes])) made.push_back(std::move(*stored));
                 }
                 turns.in_order(*i, [&] {
                     for (const Stored& s : made) image.add(s);
-                    progress(done += data);
+                    progress(so_far = done += data);
                 });
                 if (to.rate)
                     std::this_thread::sleep_until(
                         begin + std::chrono::duration_cast<Clock::duration>(
-                                    std::chrono::duration<double>(static_cast<double>(done) / static_cast<double>(to.rate))));
+                                    std::chrono::duration<double>(static_cast<double>(so_far) / static_cast<double>(to.rate))));
             }
         });
         batch.clear();
