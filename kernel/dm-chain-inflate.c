@@ -27,7 +27,11 @@ struct inflated {
 	void *workspace;
 	unsigned int users; /* under inf->lock; 0: may be given away */
 	u64 used; /* under inf->lock: when, for least recently used */
-	const struct chain_layer_open *layer; /* key: fixed while there are users */
+	/*
+	 * The key, fixed while there are users: a layer keeps its id, and what it has, when it is
+	 * opened anew; its address may be another one's by then. CHAIN_NO_LAYER: nothing.
+	 */
+	unsigned int id;
 	u64 offset;
 	bool valid; /* under fill */
 };
@@ -71,8 +75,10 @@ struct chain_inflate *chain_inflate_create(unsigned int cluster_bytes)
 		max_t(size_t, zlib_inflate_workspacesize(), zstd_dctx_workspace_bound());
 	spin_lock_init(&inf->lock);
 	init_waitqueue_head(&inf->wait);
-	for (i = 0; i < count; i++)
+	for (i = 0; i < count; i++) {
 		mutex_init(&inf->buffer[i].fill);
+		inf->buffer[i].id = CHAIN_NO_LAYER;
+	}
 	if (buffer_make(inf, &inf->buffer[0], GFP_KERNEL)) {
 		chain_inflate_destroy(inf);
 		return NULL;
@@ -102,15 +108,15 @@ u64 chain_inflate_reads(const struct chain_inflate *inf)
  * The buffer for this cluster, with one user more; NULL: all are in use. One that was never made is
  * given only if @grow. Under inf->lock.
  */
-static struct inflated *buffer_choose(struct chain_inflate *inf, const struct chain_layer_open *l,
-				      u64 offset, bool grow)
+static struct inflated *buffer_choose(struct chain_inflate *inf, unsigned int id, u64 offset,
+				      bool grow)
 {
 	struct inflated *b, *oldest = NULL;
 	unsigned int i;
 
 	for (i = 0; i < inf->count; i++) {
 		b = &inf->buffer[i];
-		if (b->layer == l && b->offset == offset)
+		if (b->id == id && b->offset == offset)
 			goto found;
 		if (b->users || (!b->data && !grow))
 			continue;
@@ -120,7 +126,7 @@ static struct inflated *buffer_choose(struct chain_inflate *inf, const struct ch
 	b = oldest;
 	if (!b)
 		return NULL;
-	b->layer = l;
+	b->id = id;
 	b->offset = offset;
 	b->valid = false; /* without users nobody holds fill */
 found:
@@ -129,13 +135,13 @@ found:
 	return b;
 }
 
-static struct inflated *buffer_try(struct chain_inflate *inf, const struct chain_layer_open *l,
-				   u64 offset, bool grow)
+static struct inflated *buffer_try(struct chain_inflate *inf, unsigned int id, u64 offset,
+				   bool grow)
 {
 	struct inflated *b;
 
 	spin_lock(&inf->lock);
-	b = buffer_choose(inf, l, offset, grow);
+	b = buffer_choose(inf, id, offset, grow);
 	spin_unlock(&inf->lock);
 	return b;
 }
@@ -145,7 +151,7 @@ static void buffer_put(struct chain_inflate *inf, struct inflated *b, bool forge
 	spin_lock(&inf->lock);
 	b->users--;
 	if (forget && !b->users)
-		b->layer = NULL;
+		b->id = CHAIN_NO_LAYER;
 	spin_unlock(&inf->lock);
 	wake_up(&inf->wait);
 }
@@ -194,9 +200,9 @@ static int inflate_zstd(struct inflated *b, size_t workspace_bytes, const u8 *sr
 }
 
 /* Under b->fill. */
-static int buffer_fill(struct chain_inflate *inf, struct inflated *b, u32 bytes)
+static int buffer_fill(struct chain_inflate *inf, struct inflated *b,
+		       const struct chain_layer_open *l, u32 bytes)
 {
-	const struct chain_layer_open *l = b->layer;
 	u32 cluster_bytes = 1u << l->cluster_shift;
 	u8 *src;
 	int r;
@@ -240,15 +246,15 @@ int chain_inflate_read(struct chain_inflate *inf, const struct chain_layer_open 
 		return -EIO; /* the chain file contradicts itself */
 	atomic64_inc(&inf->reads);
 again:
-	b = buffer_try(inf, l, offset, true);
+	b = buffer_try(inf, l->id, offset, true);
 	if (!b)
-		wait_event(inf->wait, (b = buffer_try(inf, l, offset, true)) != NULL);
+		wait_event(inf->wait, (b = buffer_try(inf, l->id, offset, true)) != NULL);
 
 	mutex_lock(&b->fill);
 	if (!b->data && buffer_make(inf, b, GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN)) {
 		mutex_unlock(&b->fill);
 		buffer_put(inf, b, true);
-		wait_event(inf->wait, (b = buffer_try(inf, l, offset, false)) != NULL);
+		wait_event(inf->wait, (b = buffer_try(inf, l->id, offset, false)) != NULL);
 		mutex_lock(&b->fill);
 		if (!b->data) { /* the same cluster's user before us had no memory either */
 			mutex_unlock(&b->fill);
@@ -258,7 +264,7 @@ again:
 		}
 	}
 	if (!b->valid)
-		r = buffer_fill(inf, b, bytes);
+		r = buffer_fill(inf, b, l, bytes);
 	if (!r)
 		copy_to_bio(bio, b->data + within);
 	mutex_unlock(&b->fill);
