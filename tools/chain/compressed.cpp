@@ -6,16 +6,15 @@
 #include <zstd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <memory>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "chain/builder.hpp"
 #include "chain/point_id.hpp"
 #include "chain/walk.hpp"
+#include "io/pace.hpp"
 #include "io/turns.hpp"
 #include "io/writable.hpp"
 #include "io/zeroes.hpp"
@@ -148,12 +147,12 @@ private:
 // What becomes of clusters, each 64 KiB of data. Of one thread.
 class Compressor {
 public:
-    Compressor(const Walk& walk, std::uint64_t bytes, bool flat) : walk_(walk), bytes_(bytes), flat_(flat) {}
+    Compressor(const Walk& walk, bool flat) : walk_(walk), flat_(flat) {}
 
     // Nothing: it is left out.
     std::optional<Stored> make(const Cluster& c, const unsigned char* data) {
         constexpr std::uint32_t every = ~std::uint32_t{0};
-        const bool whole = walk_.is_whole(c, bytes_), zero = is_zero(data, cluster_bytes);
+        const bool whole = walk_.is_whole(c), zero = is_zero(data, cluster_bytes);
         if (whole && zero) return flat_ ? std::nullopt : std::optional(Stored{c.number, 0, every});
         if (whole) return Stored{c.number, every, 0, compress(data)};
         const std::uint32_t units = 1u << (index_cluster_bits - walk_.unit_bits());
@@ -175,7 +174,6 @@ private:
     }
 
     const Walk& walk_;
-    const std::uint64_t bytes_;  // of the disk
     const bool flat_;
     std::unique_ptr<ZSTD_CCtx, std::size_t (*)(ZSTD_CCtx*)> context_{ZSTD_createCCtx(), ZSTD_freeCCtx};
 };
@@ -186,8 +184,8 @@ qcow2::Header header_of(const qcow2::Chain& range, const MergeTo& to, Walk& walk
     h.size = range.virtual_size();
     h.incompatible = qcow2::incompatible_compression;
     h.compression = qcow2::Compression::zstd;
-    const auto is_whole = [&](const Cluster& c, const auto&) { return walk.is_whole(c, h.size); };
-    if (!walk.all(is_whole)) h.incompatible |= qcow2::incompatible_extended_l2;
+    const auto is_whole = [&](const Cluster& c, const auto&) { return walk.is_whole(c); };
+    if (!to.flat && !walk.all(is_whole)) h.incompatible |= qcow2::incompatible_extended_l2;
     h.sealed_unit_bits = walk.unit_bits();
     h.has_id_room = true;
     if (!to.flat) h.sealed_id = point_id(range.top());
@@ -206,7 +204,6 @@ using Job = std::vector<Cluster>;
 }  // namespace
 
 bool merge_compressed(const qcow2::Chain& range, const MergeTo& to, const std::function<void(std::uint64_t)>& progress) {
-    using Clock = std::chrono::steady_clock;
     std::error_code none;
     if (to.goes_on && std::filesystem::exists(to.path, none)) {
         if (is_sealed_as(to.path, range.top())) return true;
@@ -219,13 +216,13 @@ bool merge_compressed(const qcow2::Chain& range, const MergeTo& to, const std::f
     Writable file = Writable::create(to.path);
     Image image(header, file);
     std::uint64_t done = 0;
-    const auto begin = Clock::now();
+    Pace pace(to.rate);
     std::vector<Job> batch;
     const auto store = [&] {
         // Compressing takes the processor: a thread for each.
         share_out(batch.size(), 0, [&](Turns& turns, bool) {
             const ReadDisk read = readers();
-            Compressor compressor(walk, size, to.flat);
+            Compressor compressor(walk, to.flat);
             std::vector<unsigned char> buffer(copy_bytes);
             while (const auto i = turns.next()) {
                 const Job& job = batch[*i];
@@ -234,19 +231,16 @@ bool merge_compressed(const qcow2::Chain& range, const MergeTo& to, const std::f
                 std::fill(buffer.begin() + static_cast<std::ptrdiff_t>(bytes), buffer.end(), 0);
                 read(buffer.data(), bytes, at);
                 std::vector<Stored> made;
-                std::uint64_t data = 0, so_far = 0;
+                std::uint64_t data = 0;
                 for (std::size_t k = 0; k < job.size(); k++) {
                     data += walk.data_bytes(job[k]);
                     if (auto stored = compressor.make(job[k], &buffer[k * cluster_bytes])) made.push_back(std::move(*stored));
                 }
                 turns.in_order(*i, [&] {
                     for (const Stored& s : made) image.add(s);
-                    progress(so_far = done += data);
+                    progress(done += data);
                 });
-                if (to.rate)
-                    std::this_thread::sleep_until(
-                        begin + std::chrono::duration_cast<Clock::duration>(
-                                    std::chrono::duration<double>(static_cast<double>(so_far) / static_cast<double>(to.rate))));
+                pace.add(data);
             }
         });
         batch.clear();

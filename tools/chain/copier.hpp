@@ -4,16 +4,15 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 #include "chain/copy_parts.hpp"
+#include "io/pace.hpp"
 #include "io/turns.hpp"
 #include "io/writable.hpp"
 #include "io/zeroes.hpp"
@@ -52,9 +51,9 @@ public:
           to_(to),
           // A quarter of a second's, so that the pace is even.
           request_(how.rate ? std::clamp<std::uint64_t>(how.rate / 4 >> 16 << 16, 64u << 10, how.request) : how.request),
-          rate_(how.rate),
           // So that it can be told to stop every second or so.
           most_jobs_(how.rate ? std::clamp<std::uint64_t>(how.rate / request_, 1, batch_jobs) : batch_jobs),
+          pace_(how.rate),
           progress_(progress) {
         to_.open_direct();
     }
@@ -172,7 +171,7 @@ private:
         const auto put = [&] {
             write(buffer, filled, begin);
             begin += filled;
-            pace(filled);
+            pace_.add(filled);
             filled = 0;
         };
         for (std::size_t i = j.first; i < j.first + j.count; i++) {
@@ -191,14 +190,6 @@ private:
         if (filled) put();
     }
 
-    // @bytes more are copied.
-    void pace(std::uint64_t bytes) {
-        const std::uint64_t copied = copied_ += bytes;
-        if (rate_)
-            std::this_thread::sleep_until(begin_ + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
-                                                       static_cast<double>(copied) / static_cast<double>(rate_))));
-    }
-
     void write(const unsigned char* data, std::uint64_t bytes, std::uint64_t to) {
         if (!grain_) return to_.write_direct(data, bytes, to);
         each_nonzero(
@@ -209,8 +200,6 @@ private:
             });
     }
 
-    using Clock = std::chrono::steady_clock;
-
     const qcow2::Chain& range_;
     const Readers readers_;
     const bool read_all_;
@@ -219,16 +208,14 @@ private:
     const bool share_;
     Writable& to_;
     const std::uint64_t request_;
-    const std::uint64_t rate_;
     const std::uint64_t most_jobs_;
-    const Clock::time_point begin_ = Clock::now();
+    Pace pace_;  // of what is copied here
     const std::function<void(std::uint64_t)>& progress_;
     std::vector<Job> batch_;
     std::vector<Piece> pieces_;  // of its jobs
     std::mutex zeroes_lock_;
     std::vector<Zeroes> zeroes_;
-    std::atomic<std::uint64_t> done_ = 0;    // bytes that are there
-    std::atomic<std::uint64_t> copied_ = 0;  // of these, by copying them here
+    std::atomic<std::uint64_t> done_ = 0;  // bytes that are there
 };
 
 }  // namespace dmchain::chain

@@ -36,9 +36,10 @@ public:
 
     std::uint32_t unit_bits() const { return unit_bits_; }
     std::uint64_t data_bytes(const Cluster& c) const { return static_cast<std::uint64_t>(std::popcount(c.data)) << unit_bits_; }
-    // Whether nothing of it comes from below, on a disk of @bytes.
-    bool is_whole(const Cluster& c, std::uint64_t bytes) const {
-        const std::uint64_t there = std::min(bytes - (c.number << index_cluster_bits), std::uint64_t{1} << index_cluster_bits);
+    // Whether nothing of it comes from below.
+    bool is_whole(const Cluster& c) const {
+        const std::uint64_t there =
+            std::min(geometry_.bytes - (c.number << index_cluster_bits), std::uint64_t{1} << index_cluster_bits);
         const std::uint64_t units = (there + (std::uint64_t{1} << unit_bits_) - 1) >> unit_bits_;
         const std::uint32_t all = ~std::uint32_t{0} >> (32 - units);
         return flat_ || ((c.data | c.zero) & all) == all;

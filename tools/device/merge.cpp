@@ -222,8 +222,7 @@ std::string wait_for_exchange(const std::string& device) {
 // In place the lowest layer stays.
 const KnownFile& lowest_that_goes(const MergeNote& n) { return n.old[n.way == Way::in_place]; }
 
-void exchange_in_device(const Subject& subject, const MergeNote& n) {
-    const std::string& device = subject.name;
+void exchange_in_device(const std::string& device, const MergeNote& n) {
     // One that whoever was cut off had begun.
     (void)wait_for_exchange(device);
     const Live live = look_at(device);
@@ -253,7 +252,7 @@ bool has_name(const MergeNote& n) { return !n.old.back().is_there(); }
 
 void exchange(const Subject& subject, const MergeNote& n) {
     if (subject.device)
-        exchange_in_device(subject, n);
+        exchange_in_device(subject.name, n);
     else if (!has_name(n))
         rebuild_chain_files(subject, at_rest(n), {}, std::pair(n.path, n.unnamed()));
 }
@@ -350,8 +349,8 @@ bool run_merge(const Subject& subject, ChainTurn& turn, MergeNote& n, const std:
         unshare(subject, n);
         return true;
     }
+    if (n.way == Way::compress && !is_landed(subject, n)) require_at_rest(subject);
     if (!n.copied) {
-        if (n.way == Way::compress) require_at_rest(subject);
         if (n.way == Way::in_place) {
             if (!n.adding) require_unshared(subject, n);
             tell_growing(subject, at_rest(n), {n.old.front().path}, true);

@@ -6,25 +6,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <chrono>
-#include <thread>
 #include <vector>
 
 #include "io/file.hpp"
+#include "io/pace.hpp"
 #include "io/writable.hpp"
 
 namespace dmchain {
 
 bool copy_file(const std::string& from, const std::string& to, std::uint64_t rate, const std::function<bool()>& stop,
                const std::function<void(std::uint64_t)>& progress) {
-    using Clock = std::chrono::steady_clock;
     const File in(from);
     Writable out = Writable::create(to);
     out.resize(in.size());
     ::posix_fadvise(in.fd(), 0, 0, POSIX_FADV_SEQUENTIAL);
     std::vector<char> buffer(std::size_t{4} << 20);
-    const Clock::time_point begin = Clock::now();
-    std::uint64_t copied = 0;
+    Pace pace(rate);
     for (std::uint64_t at = 0; at < in.size();) {
         const off_t data = ::lseek(in.fd(), static_cast<off_t>(at), SEEK_DATA);
         if (data < 0) break;  // a hole up to the end
@@ -36,11 +33,8 @@ bool copy_file(const std::string& from, const std::string& to, std::uint64_t rat
             n = std::min<std::uint64_t>(buffer.size(), end - at);
             in.read(buffer.data(), n, at);
             out.write(buffer.data(), n, at);
-            copied += n;
             if (progress) progress(at + n);
-            if (rate)
-                std::this_thread::sleep_until(begin + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
-                                                          static_cast<double>(copied) / static_cast<double>(rate))));
+            pace.add(n);
         }
     }
     struct stat st {};
