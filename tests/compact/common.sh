@@ -14,6 +14,12 @@ finish() {
     [ $failures = 0 ] || { echo "$failures failures"; exit 1; }
     echo "all well"
 }
+# wait_for COMMAND...: waits for it to succeed, on a machine that may be very busy.
+wait_for() {
+    local i
+    for ((i = 0; i < 600; i++)); do "$@" && return; sleep 0.05; done
+    fail "waited 30 s in vain for: $*"
+}
 must() { "$@" >../said 2>&1 || fail "$*: $(cat ../said)"; }
 
 # l0 to l$1, each with data and zeroes of its own over the one before, and what each reads in ../reference.N
