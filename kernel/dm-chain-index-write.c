@@ -43,6 +43,13 @@ u64 chain_index_dirty(const struct chain_index *ix)
 	return READ_ONCE(ix->dirty_leaves);
 }
 
+/* Readers find in *@at what @e points to, which was filled in before. */
+static void publish(u64 *at, u64 e)
+{
+	/* They follow it by address dependency. */
+	smp_store_release(at, e);
+}
+
 /* ---- Making a leaf an array in memory ---- */
 
 /*
@@ -69,8 +76,7 @@ static int split_slot(struct chain_index *ix, u64 *at, unsigned int level, u64 f
 	}
 	atomic64_add(ksize(child), &ix->bytes);
 	atomic64_inc(&ix->resident);
-	/* Readers follow it by address dependency. */
-	smp_store_release(at, ptr_entry(child, CHAIN_RESIDENT) | SLOT_USED);
+	publish(at, ptr_entry(child, CHAIN_RESIDENT) | SLOT_USED);
 	return 0;
 }
 
@@ -92,8 +98,7 @@ static int spread_runs(struct chain_index *ix, u64 *at)
 			array[j] = chain_entry_advance(r->entry[i], (u64)(j - start) << shift);
 	}
 	atomic64_add((s64)ksize(array) - (s64)ksize(r), &ix->bytes);
-	/* Readers follow it by address dependency. */
-	smp_store_release(at, ptr_entry(array, CHAIN_RESIDENT) | SLOT_USED);
+	publish(at, ptr_entry(array, CHAIN_RESIDENT) | SLOT_USED);
 	/* What its entries point to is the array's now. */
 	chain_kfree_rcu(r);
 	return 0;
@@ -237,6 +242,14 @@ static u64 copy_packed(struct chain_index *ix, u64 e)
 	return ptr_entry(p, CHAIN_COMPRESSED);
 }
 
+/* What @e says of the subblock that is @ahead sectors further. NONE without memory. */
+static u64 copy_entry(struct chain_index *ix, u64 e, u64 ahead)
+{
+	if (chain_entry_kind(e) == CHAIN_COMPRESSED)
+		return copy_packed(ix, e);
+	return chain_entry_advance(e, ahead);
+}
+
 /*
  * An array of the subblocks of the plain or compressed entry @e, of @cluster. Those past the end of
  * the disk name nothing: the layer may end there, too. NULL without memory.
@@ -254,11 +267,7 @@ static u64 *make_fine(struct chain_index *ix, u64 cluster, u64 e)
 			fine[i] = CHAIN_HOLE;
 			continue;
 		}
-		if (chain_entry_kind(e) != CHAIN_COMPRESSED) {
-			fine[i] = chain_entry_advance(e, (u64)i << ix->subblock_sector_shift);
-			continue;
-		}
-		fine[i] = copy_packed(ix, e);
+		fine[i] = copy_entry(ix, e, (u64)i << ix->subblock_sector_shift);
 		if (!fine[i]) {
 			atomic64_sub(chain_free_entries(ix, fine, i), &ix->bytes);
 			kfree(fine);
@@ -269,27 +278,45 @@ static u64 *make_fine(struct chain_index *ix, u64 cluster, u64 e)
 	return fine;
 }
 
-/* The one entry that says the same as all of @fine; NONE: there is none. */
-static u64 joined(const struct chain_index *ix, const u64 *fine)
+/* Whether @e, @ahead sectors behind @first in its cluster, goes on with what that says. */
+static bool goes_on(u64 first, u64 e, u64 ahead)
+{
+	const struct packed *a, *b;
+
+	if (chain_entry_kind(first) != CHAIN_COMPRESSED)
+		return e == chain_entry_advance(first, ahead);
+	if (chain_entry_kind(e) != CHAIN_COMPRESSED)
+		return false;
+	a = entry_ptr(first);
+	b = entry_ptr(e);
+	return a->layer == b->layer && a->offset == b->offset && a->bytes == b->bytes;
+}
+
+/*
+ * The one entry that says the same as all of @fine, a copy of its own if it is compressed; NONE:
+ * there is none, or no memory.
+ */
+static u64 joined(struct chain_index *ix, const u64 *fine)
 {
 	u32 subs = subblocks(ix), i;
 
-	if (chain_entry_kind(fine[0]) > CHAIN_DATA)
+	if (chain_entry_kind(fine[0]) > CHAIN_DATA && chain_entry_kind(fine[0]) != CHAIN_COMPRESSED)
 		return CHAIN_NONE;
 	for (i = 1; i < subs; i++)
-		if (fine[i] != chain_entry_advance(fine[0], (u64)i << ix->subblock_sector_shift))
+		if (!goes_on(fine[0], fine[i], (u64)i << ix->subblock_sector_shift))
 			return CHAIN_NONE;
-	return fine[0];
+	return copy_entry(ix, fine[0], 0);
 }
 
 /*
  * Of the @count subblocks of @cluster from @first on those whose unit, of 2^@shift subblocks, is in
- * @mask become @entry, which is that of subblock @first.
+ * @mask become @entry, which is that of subblock @first; if it is compressed, a copy of it.
+ * Without memory for that some of them may be what they were.
  */
 static int change(struct chain_index *ix, u64 cluster, u64 entry, u32 shift, u32 mask, u32 first,
 		  u32 count, bool whole)
 {
-	u64 *leaf, *at, *fine, old, ahead, e;
+	u64 *leaf, *at, *fine, old, was, e;
 	u32 i;
 	int r;
 
@@ -299,7 +326,12 @@ static int change(struct chain_index *ix, u64 cluster, u64 entry, u32 shift, u32
 	at = &leaf[cluster & (CHAIN_FANOUT - 1)];
 	old = *at;
 	if (whole) {
-		WRITE_ONCE(*at, entry);
+		e = copy_entry(ix, entry, 0);
+		if (e == CHAIN_NONE) {
+			mutex_unlock(&ix->lock);
+			return -ENOMEM;
+		}
+		publish(at, e);
 		retire(ix, old);
 		goto changed;
 	}
@@ -312,19 +344,22 @@ static int change(struct chain_index *ix, u64 cluster, u64 entry, u32 shift, u32
 	for (i = first; i < first + count; i++) {
 		if (!(mask & 1u << (i >> shift)))
 			continue;
-		e = fine[i];
-		ahead = (u64)(i - first) << ix->subblock_sector_shift;
-		WRITE_ONCE(fine[i], chain_entry_advance(entry, ahead));
-		retire(ix, e);
+		was = fine[i];
+		e = copy_entry(ix, entry, (u64)(i - first) << ix->subblock_sector_shift);
+		if (e == CHAIN_NONE) {
+			r = -ENOMEM;
+			break;
+		}
+		publish(&fine[i], e);
+		retire(ix, was);
 	}
 	if (chain_entry_kind(old) != CHAIN_FINE) {
-		/* Readers follow it by address dependency. */
-		smp_store_release(at, ptr_entry(fine, CHAIN_FINE));
+		publish(at, ptr_entry(fine, CHAIN_FINE));
 		retire(ix, old);
 	}
 	e = joined(ix, fine);
-	if (e) {
-		WRITE_ONCE(*at, e);
+	if (e != CHAIN_NONE) {
+		publish(at, e);
 		retire(ix, ptr_entry(fine, CHAIN_FINE));
 	}
 changed:
@@ -334,7 +369,7 @@ changed:
 		ix->dirty_leaves++;
 	set_bit(cluster >> (2 * CHAIN_FANOUT_SHIFT), ix->dirty_middle);
 	mutex_unlock(&ix->lock);
-	return 0;
+	return r;
 }
 
 int chain_index_set(struct chain_index *ix, u64 cluster, unsigned int layer,
@@ -353,6 +388,14 @@ int chain_index_put(struct chain_index *ix, u64 cluster, u32 first, u32 count, u
 	u32 shift = ix->cluster_sector_shift - ix->subblock_sector_shift;
 
 	return change(ix, cluster, entry, shift, 1, first, count, count == subblocks(ix));
+}
+
+int chain_index_put_compressed(struct chain_index *ix, u64 cluster, u32 first, u32 count,
+			       unsigned int layer, u64 offset, u32 bytes)
+{
+	struct packed p = { .offset = offset, .bytes = bytes, .layer = layer };
+
+	return chain_index_put(ix, cluster, first, count, ptr_entry(&p, CHAIN_COMPRESSED));
 }
 
 /* ---- A longer disk ---- */

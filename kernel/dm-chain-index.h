@@ -118,6 +118,13 @@ int chain_index_set(struct chain_index *index, u64 cluster, unsigned int layer,
 int chain_index_put(struct chain_index *index, u64 cluster, u32 first, u32 count, u64 entry);
 
 /*
+ * The same of a compressed cluster of @layer, whose stream begins at byte @offset there and has at
+ * most @bytes bytes. On -ENOMEM some of the subblocks may be stated already.
+ */
+int chain_index_put_compressed(struct chain_index *index, u64 cluster, u32 first, u32 count,
+			       unsigned int layer, u64 offset, u32 bytes);
+
+/*
  * The disk is about to have @clusters, more than now: what is behind its end is HOLE. The caller
  * raises the geometry's numbers after that. Context as above. Returns 0, or an error, and then
  * nothing is changed.

@@ -15,6 +15,8 @@
 #include <linux/zlib.h>
 #include <linux/zstd.h>
 
+#include "dm-chain-inflight.h"
+
 #define DM_MSG_PREFIX "chain"
 
 #define BUFFERS_MAX 16
@@ -62,7 +64,7 @@ static int buffer_make(struct chain_inflate *inf, struct inflated *b, gfp_t gfp)
 	return 0;
 }
 
-struct chain_inflate *chain_inflate_create(unsigned int cluster_bytes)
+static struct chain_inflate *inflate_create(unsigned int cluster_bytes)
 {
 	unsigned int count = clamp_t(unsigned int, num_online_cpus() + 1, 4, BUFFERS_MAX), i;
 	struct chain_inflate *inf = kzalloc(struct_size(inf, buffer, count), GFP_KERNEL);
@@ -84,6 +86,30 @@ struct chain_inflate *chain_inflate_create(unsigned int cluster_bytes)
 		return NULL;
 	}
 	return inf;
+}
+
+int chain_inflate_prepare(struct chain_inflate **inf, const struct chain_layers *layers,
+			  struct chain_inflight *inflight)
+{
+	struct chain_inflate *old = *inf, *larger;
+	unsigned int i, shift = 0;
+
+	for (i = 0; i < layers->count; i++)
+		if (layers->layer[i]->has_compressed)
+			shift = max_t(unsigned int, shift, layers->layer[i]->cluster_shift);
+	if (!shift || (old && 1u << shift <= old->cluster_bytes))
+		return 0;
+	larger = inflate_create(1u << shift);
+	if (!larger)
+		return -ENOMEM;
+	/* Pairs with the READ_ONCE() of readers: they find what was filled in above. */
+	smp_store_release(inf, larger);
+	if (!old)
+		return 0;
+	chain_inflight_drain(inflight);
+	atomic64_add(atomic64_read(&old->reads), &larger->reads);
+	chain_inflate_destroy(old);
+	return 0;
 }
 
 void chain_inflate_destroy(struct chain_inflate *inf)

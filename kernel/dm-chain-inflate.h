@@ -11,13 +11,16 @@
 #include "dm-chain-layer.h"
 
 struct chain_inflate;
+struct chain_inflight;
 
 /*
- * For clusters of up to @cluster_bytes (a power of two). One buffer is made now, so that reads can
- * always go on; more when they are needed and there is memory. May sleep. Returns NULL without
- * memory.
+ * Makes *@inf ready for the compressed clusters of @layers, and leaves what is large enough as it
+ * is. One buffer is made now, so that reads can always go on; more when they are needed and there
+ * is memory. Whoever reads with *@inf meanwhile has entered @inflight, and is waited for. May
+ * sleep. Returns 0 or -ENOMEM, and then nothing is changed.
  */
-struct chain_inflate *chain_inflate_create(unsigned int cluster_bytes);
+int chain_inflate_prepare(struct chain_inflate **inf, const struct chain_layers *layers,
+			  struct chain_inflight *inflight);
 void chain_inflate_destroy(struct chain_inflate *inf);
 
 /*

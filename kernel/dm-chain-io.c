@@ -19,7 +19,8 @@ static void chain_inflate_work(struct work_struct *work)
 	u64 byte = (u64)io->bio->bi_iter.bi_sector << SECTOR_SHIFT;
 
 	chain_io_end(io,
-		     chain_inflate_read(io->chain->inflate, io->layer, io->offset, io->bytes,
+		     chain_inflate_read(READ_ONCE(io->chain->inflate), io->layer, io->offset,
+					io->bytes,
 					byte & ((1ull << io->layer->cluster_shift) - 1), io->bio));
 	memalloc_noio_restore(noio);
 }
@@ -131,7 +132,7 @@ int chain_read_sync(struct chain *c, sector_t sector, u32 sectors, void *buf)
 		} else {
 			u64 byte = (u64)sector << SECTOR_SHIFT;
 
-			r = chain_inflate_read(c->inflate, l, x.offset, x.bytes,
+			r = chain_inflate_read(READ_ONCE(c->inflate), l, x.offset, x.bytes,
 					       byte & ((1ull << l->cluster_shift) - 1), &bio);
 		}
 		bio_uninit(&bio);

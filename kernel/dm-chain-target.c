@@ -94,19 +94,6 @@ static int chain_parse_options(struct chain *c, struct dm_arg_set *as)
 	return 0;
 }
 
-static int chain_open_inflate(struct chain *c)
-{
-	unsigned int i, shift = 0;
-
-	for (i = 0; i < c->layers.count; i++)
-		if (c->layers.layer[i]->has_compressed)
-			shift = max_t(unsigned int, shift, c->layers.layer[i]->cluster_shift);
-	if (!shift)
-		return 0;
-	c->inflate = chain_inflate_create(1u << shift);
-	return c->inflate ? 0 : -ENOMEM;
-}
-
 /* Closes what chain_load() opened. No bio may be left. */
 static void chain_unload(struct chain *c)
 {
@@ -154,7 +141,7 @@ static int chain_load(struct chain *c, char **error)
 		c->index = NULL;
 		goto bad;
 	}
-	r = chain_open_inflate(c);
+	r = chain_inflate_prepare(&c->inflate, &c->layers, &c->inflight);
 	if (r) {
 		*error = "Cannot allocate buffers";
 		goto bad;

@@ -14,6 +14,7 @@
 #include <linux/slab.h>
 
 #include "dm-chain-extent.h"
+#include "dm-chain-inflate.h"
 
 #define BATCH 256 /* pieces of the disk, before the writer has its turn again */
 #define INDEX_BYTES (4ull << 20) /* memory for the index of the merged file */
@@ -64,24 +65,30 @@ static bool is_old(const struct chain_exchange *x, u64 entry)
 }
 
 /* Gives the @sectors of the disk from @at on, a multiple of subblocks, to the merged file. */
-static int put(struct chain_exchange *x, u64 at, u64 sectors, u64 entry)
+static int put(struct chain_exchange *x, u64 at, u64 sectors, const struct chain_extent *with)
 {
 	struct chain *c = x->chain;
 	unsigned int sub = c->file.geometry.subblock_shift - SECTOR_SHIFT;
 	unsigned int shift = c->file.geometry.cluster_shift - SECTOR_SHIFT;
-	u64 pos = chain_entry_pos(entry), done, n;
+	u64 pos = chain_entry_pos(with->entry), done, n;
 	int r = 0;
 
 	for (done = 0; done < sectors && !r; done += n) {
 		u64 cluster = (at + done) >> shift, within = (at + done) & ((1u << shift) - 1);
 		u64 e = chain_entry(CHAIN_ZERO, x->merged, 0);
+		u32 subs;
 
 		n = min(sectors - done, (1u << shift) - within);
-		if (chain_entry_kind(entry) == CHAIN_DATA)
-			e = chain_entry(CHAIN_DATA, x->merged, pos + done);
 		/* The last subblock of the disk may be shorter than one. */
-		r = chain_index_put(c->index, cluster, within >> sub, (n + (1u << sub) - 1) >> sub,
-				    e);
+		subs = (n + (1u << sub) - 1) >> sub;
+		if (chain_entry_kind(with->entry) == CHAIN_COMPRESSED) {
+			r = chain_index_put_compressed(c->index, cluster, within >> sub, subs,
+						       x->merged, with->offset, with->bytes);
+			continue;
+		}
+		if (chain_entry_kind(with->entry) == CHAIN_DATA)
+			e = chain_entry(CHAIN_DATA, x->merged, pos + done);
+		r = chain_index_put(c->index, cluster, within >> sub, subs, e);
 	}
 	return r;
 }
@@ -121,8 +128,7 @@ static int step(struct chain_exchange *x)
 			return r;
 		n = with.sectors;
 	}
-	if (chain_entry_kind(with.entry) != CHAIN_DATA &&
-	    chain_entry_kind(with.entry) != CHAIN_ZERO) {
+	if (chain_entry_kind(with.entry) == CHAIN_HOLE) {
 		DMERR("%s: sector %llu: layer %u has it, the merged file has not", x->file.path,
 		      x->at, chain_entry_layer(own.entry));
 		return -EUCLEAN;
@@ -136,7 +142,7 @@ static int step(struct chain_exchange *x)
 		/* A piece for the batch is a leaf's range at the most. */
 		n = min_t(u64, n,
 			  (u64)CHAIN_FANOUT << (c->file.geometry.cluster_shift - SECTOR_SHIFT));
-		r = put(x, x->at, n, with.entry);
+		r = put(x, x->at, n, &with);
 	}
 next:
 	if (!r)
@@ -386,12 +392,6 @@ static int check_merged(struct chain_exchange *x, const struct chain_layers *alo
 		      alone->count);
 		return -EINVAL;
 	}
-	/* What was in the layer below before stays what it is. */
-	if (alone->layer[0]->has_compressed && !x->below) {
-		DMERR("%s: has compressed clusters: they cannot be exchanged while in use",
-		      x->file.path);
-		return -EOPNOTSUPP;
-	}
 	if (x->file.geometry.subblock_shift < c->file.geometry.subblock_shift) {
 		DMERR("%s: subblocks of %u bytes, the chain has %u", x->file.path,
 		      1u << x->file.geometry.subblock_shift, 1u << c->file.geometry.subblock_shift);
@@ -451,6 +451,8 @@ int chain_writer_replace(struct chain *c, unsigned int first, unsigned int last,
 		   is_layer(c, from - 1, &x->file.layers[0], alone.layer[0]);
 	if (!r)
 		r = check_merged(x, &alone);
+	if (!r)
+		r = chain_inflate_prepare(&c->inflate, &alone, &c->inflight);
 	if (r)
 		goto out;
 	chain_writer_hold(w);

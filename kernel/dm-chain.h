@@ -40,7 +40,8 @@ struct chain {
 	struct chain_index *index;
 	struct chain_layers layers;
 	struct chain_extents *extents; /* NULL: layers in files are read through the files */
-	struct chain_inflate *inflate; /* NULL: no layer has compressed clusters */
+	/* NULL: no layer has compressed clusters. Changed under control, read in flight. */
+	struct chain_inflate *inflate;
 	struct chain_writer *writer; /* NULL: read-only */
 	unsigned int active_id; /* whose data may be written in place, or CHAIN_NO_LAYER */
 	bool uncommitted; /* the index says what the log does not say durably yet */

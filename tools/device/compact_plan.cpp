@@ -325,7 +325,6 @@ CompactPlan plan_compact(const Subject& subject, const Selection& selection, con
                          const qcow2::ChainOptions& options) {
     if (subject.device && !subject.device->active())
         throw failed("{}: the device can only be read: its layers cannot be exchanged", escaped(subject.name));
-    if (selection.way == Way::compress) require_at_rest(subject);
     if (!find_notes(subject, options).empty())
         throw failed("{}: a merge was cut off: 'dmchain compact {}' goes on with it, and with --abort takes away what it left",
                      escaped(subject.name), escaped(subject.name));

@@ -59,14 +59,6 @@ qcow2::Chain open_range(const std::vector<std::string>& paths) {
     return range;
 }
 
-void require_at_rest(const Subject& subject) {
-    if (subject.device)
-        throw failed(
-            "{}: layers of a device cannot become a compressed one while it is there: merge without --compress, or run "
-            "'dmchain deactivate {}' first, and name the image on top",
-            escaped(subject.name), escaped(subject.name));
-}
-
 namespace {
 
 const dm::OpenLayer* find(const Live& device, const KnownFile& k) {
@@ -349,7 +341,6 @@ bool run_merge(const Subject& subject, ChainTurn& turn, MergeNote& n, const std:
         unshare(subject, n);
         return true;
     }
-    if (n.way == Way::compress && !is_landed(subject, n)) require_at_rest(subject);
     if (!n.copied) {
         if (n.way == Way::in_place) {
             if (!n.adding) require_unshared(subject, n);

@@ -15,9 +15,6 @@ namespace dmchain::device {
 // name others.
 qcow2::Chain open_range(const std::vector<std::string>& paths);
 
-// Throws failed() if a device has the chain: its layers cannot be exchanged for a compressed one.
-void require_at_rest(const Subject& subject);
-
 // Does what is left to do of the merge that @note tells of, but for removing the note. @size: as measured; nothing: it is measured
 // again if need be. Returns false if it was told to stop.
 bool run_merge(const Subject& subject, ChainTurn& turn, MergeNote& note, const std::optional<chain::MergeSize>& size,
