@@ -14,7 +14,7 @@ namespace {
 using namespace dmchain;
 
 guest::Image read(bool firecracker, const char* file, const guest::Seen& seen = {}) {
-    if (firecracker) return guest::read_firecracker(file, {}, "", seen);
+    if (firecracker) return guest::read_firecracker(File(file), {}, "", seen);
     return guest::read_image(guest::open_source(file), seen);
 }
 
@@ -50,6 +50,7 @@ int main(int argc, char** argv) {
                     std::printf("page %lu of %s (%s) is another\n", p, a.blocks[i].name.c_str(), name_of(map.blocks[i][p]));
             }
         }
+        if (different) std::printf("%lu pages differ\n", different);
         const bool same_devices = devices(a) == devices(b);
         if (!same_devices) std::printf("the devices are others\n");
         return different || !same_devices ? 1 : 0;

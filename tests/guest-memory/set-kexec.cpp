@@ -16,7 +16,7 @@ int main(int argc, char** argv) {
     try {
         guest::Candidates candidates;
         const guest::Image image = guest::read_firecracker(
-            argv[1], {}, "",
+            File(argv[1]), {}, "",
             [&](std::size_t block, std::uint64_t page, const unsigned char* data) { candidates.look_at(block, page, data); });
         const auto kernel = guest::Kernel::find(image, candidates);
         // The note may go on in the page behind.

@@ -29,7 +29,7 @@ std::string sparse(const Folder& folder, const std::string& name, const std::map
 }
 
 std::string said(const std::string& memory, const std::vector<std::string>& diffs = {}, const std::string& state = "") {
-    return test::error_of([&] { read_firecracker(memory, diffs, state); });
+    return test::error_of([&] { read_firecracker(File(memory), diffs, state); });
 }
 
 }  // namespace
@@ -42,7 +42,8 @@ TEST_CASE("firecracker: of each page the last diff that has it counts, and zeroe
     const std::vector<std::string> diffs = {sparse(folder, "one", {{1, 'b'}, {2, 'b'}, {63, 'b'}}),
                                             sparse(folder, "two", {{2, 'c'}, {3, '\0'}})};
     std::uint64_t seen = 0;
-    const Image image = read_firecracker(memory, diffs, state, [&](std::size_t, std::uint64_t, const unsigned char*) { seen++; });
+    const Image image =
+        read_firecracker(File(memory), diffs, state, [&](std::size_t, std::uint64_t, const unsigned char*) { seen++; });
     full.replace(page_bytes, page_bytes, page('b'));
     full.replace(2 * page_bytes, page_bytes, page('c'));
     full.replace(3 * page_bytes, page_bytes, page('\0'));

@@ -29,7 +29,7 @@ TEST_CASE("policy: what is said, and what is not") {
     const Policy standard;
     CHECK(copies(standard, guest::Class::anonymous) == 3);
     CHECK(copies(standard, guest::Class::device) == 3);
-    CHECK(copies(standard, guest::Class::file_mapped) == 1);
+    CHECK(copies(standard, guest::Class::file_mapped) == 3);
     CHECK(copies(standard, guest::Class::free) == 0);
     CHECK(copies(standard, guest::Class::offline) == 0);
     CHECK(standard.disk == 0);

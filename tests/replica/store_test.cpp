@@ -76,7 +76,7 @@ TEST_CASE("store: what was stored comes back in its form") {
 
     std::string memory = StreamMaker::filled('a') + StreamMaker::filled('\0') + StreamMaker::filled('b');
     const std::string file = s.folder.write("memory", memory), devices(5 << 19, 'd'), state = s.folder.write("state", devices);
-    s.store("microvm", guest::read_firecracker(file, {}, state));
+    s.store("microvm", guest::read_firecracker(File(file), {}, state));
     std::string state_again;
     CHECK(s.restore("microvm", s.all, &state_again) == memory);
     CHECK(state_again == devices);
@@ -97,7 +97,9 @@ TEST_CASE("store: damaged copies are not used, and without any other the snapsho
     CHECK(same(small, s.restore("one")));
     const auto pieces = s.pieces("c");
     fs::remove(pieces[0]);
-    CHECK(missing_pieces(*open_store(s.all)[2].read_manifest("one"), open_store("dir:" + (s.folder / "c")), false).size() == 1);
+    CHECK(
+        missing_pieces(*open_store(s.all)[2].read_manifest("one"), open_store("dir:" + (s.folder / "c")), false).pieces.size() ==
+        1);
 }
 
 TEST_CASE("store: a damaged manifest is left, another is taken") {

@@ -57,7 +57,7 @@ struct Stores {
             const Store places = open_store(from);
             const Source source = find_manifest(places, name);
             std::string out, none;
-            replica::restore(source.manifest, places, {}, {test::put_into(out), test::put_into(state ? *state : none)},
+            replica::restore(source.manifest, places, {}, {test::put_into(out), test::put_into(state ? *state : none)}, false,
                              [](std::uint64_t) {});
             return out;
         } catch (const Error& e) {

@@ -85,6 +85,12 @@ void Output::write(const void* data, std::size_t bytes, std::uint64_t offset) {
     if (before / early_bytes != (before + bytes) / early_bytes) ::sync_file_range(fd_, 0, 0, SYNC_FILE_RANGE_WRITE);
 }
 
+File Output::file() const {
+    const int fd = ::fcntl(fd_, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0) throw failed("{}: cannot open again: {}", escaped(path_), std::strerror(errno));
+    return {fd, path_};
+}
+
 void Output::resize(std::uint64_t bytes) {
     if (::ftruncate(fd_, static_cast<off_t>(bytes)) != 0)
         throw_not_written(escaped(path_), fmt::format("set its length to {} bytes", bytes), errno);

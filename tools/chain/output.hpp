@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "io/file.hpp"
 #include "io/unfinished.hpp"
 #include "io/writable.hpp"
 
@@ -29,6 +30,8 @@ public:
     void write(const void* data, std::size_t bytes, std::uint64_t offset);
     // For those who write to it that way. Closed before commit().
     Writable writable() const { return Writable::of(fd_, path_); }
+    // To read what was written, and write to it by File::fd().
+    File file() const;
     // Its length from now on, bytes; what was not written reads zeroes.
     void resize(std::uint64_t bytes);
     // Makes what was written durable.

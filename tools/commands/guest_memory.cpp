@@ -20,7 +20,7 @@ guest::Image read(const MemoryOptions& o, guest::Candidates& candidates) {
     const guest::Done done = [&](std::uint64_t n) { progress->reach(n); };
     if (o.firecracker) {
         progress.emplace("reading", File(o.file).size(), Progress::Counts::bytes);
-        return guest::read_firecracker(o.file, o.diffs, o.state, seen, done);
+        return guest::read_firecracker(File(o.file), o.diffs, o.state, seen, done);
     }
     guest::Source source = guest::open_source(o.file);
     progress.emplace("reading", source.size(), Progress::Counts::bytes);

@@ -3,6 +3,7 @@
 #include "replica/layer_files.hpp"
 #include "replica/restore.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -17,6 +18,9 @@
 #include "commands/print_json.hpp"
 #include "commands/registry.hpp"
 #include "device/point.hpp"
+#include "guest/firecracker.hpp"
+#include "guest/forget.hpp"
+#include "guest/spool.hpp"
 #include "io/lasting.hpp"
 #include "io/progress.hpp"
 #include "io/text.hpp"
@@ -93,9 +97,10 @@ void check_form(const Options& o, const replica::Manifest& m) {
                      in_quotes(m.name));
 }
 
-void require_no_missing(const replica::Manifest& m, const replica::Store& places, bool disk) {
-    const auto missing = replica::missing_pieces(m, places, disk);
-    if (missing.empty()) return;
+// Returns whether clean cache has no copy left, of which the guest has to be told.
+bool require_no_missing(const replica::Manifest& m, const replica::Store& places, bool disk) {
+    const auto [missing, cache] = replica::missing_pieces(m, places, disk);
+    if (missing.empty()) return cache;
     std::uint64_t pages = 0;
     for (const std::size_t i : missing) pages += m.pieces[i].bytes / guest::page_bytes;
     throw damaged("{}: {} ({} of memory) {} no copy left in these folders; the first one has {}: name all folders that are left",
@@ -128,9 +133,44 @@ replica::LayerFiles restore_layers(const Options& o, const replica::FoundLayers&
 struct Made {
     std::uint64_t bytes = 0, file_bytes = 0;
     replica::Restored restored;
+    std::uint64_t lost_bytes() const { return restored.lost.size() * guest::page_bytes; }
 };
 
-Made restore_memory(const Options& o, const replica::Manifest& m, const replica::Store& places, const std::string& top) {
+// Changes the memory in @file, so that the guest reads what is lost of its clean cache from its disk.
+void forget_lost(const replica::Manifest& m, File file, const std::vector<guest::PageAt>& lost) {
+    const int fd = file.fd();
+    guest::Candidates candidates;
+    const auto seen = [&](std::size_t block, std::uint64_t page, const unsigned char* data) {
+        candidates.look_at(block, page, data);
+    };
+    const guest::Image image = m.form == guest::Form::firecracker ? guest::read_firecracker(std::move(file), {}, "", seen)
+                                                                  : guest::read_image(guest::Source(std::move(file)), seen);
+    try {
+        for (const guest::Change& c : guest::forget_pages(image, candidates, lost))
+            if (write_all(fd, &c.value, sizeof c.value, c.at) < sizeof c.value)
+                throw failed("{}: cannot write at byte {}: {}", escaped(image.source.name()), c.at, std::strerror(errno));
+    } catch (const guest::NotUnderstood& e) {
+        throw damaged("{}: {} of clean cache have no copy left that is not damaged, and the guest cannot go on without: {}",
+                      in_quotes(m.name), human_size(lost.size() * guest::page_bytes), e.what());
+    }
+}
+
+void write_out(const void* data, std::size_t n) {
+    if (write_all(STDOUT_FILENO, data, n) < n) throw failed("cannot write to standard output: {}", std::strerror(errno));
+}
+
+void write_out(const File& file, std::uint64_t bytes) {
+    std::vector<unsigned char> buffer(1u << 20);
+    for (std::uint64_t at = 0; at < bytes; at += buffer.size()) {
+        buffer.resize(std::min<std::uint64_t>(buffer.size(), bytes - at));
+        file.read(buffer.data(), buffer.size(), at);
+        write_out(buffer.data(), buffer.size());
+    }
+}
+
+// @changed: what is made has to be changed before anybody reads it.
+Made restore_memory(const Options& o, const replica::Manifest& m, const replica::Store& places, const std::string& top,
+                    bool changed) {
     std::optional<DiskSource> disk;
     chain::Readers read_disk;
     if (m.disk && (!o.disk.empty() || replica::pieces_only_on_disk(m, places))) {
@@ -147,24 +187,35 @@ Made restore_memory(const Options& o, const replica::Manifest& m, const replica:
     Made made;
     for (const auto& b : m.blocks) made.bytes += b.bytes;
     std::optional<chain::Output> file, state;
+    std::optional<guest::Spool> spool;
     if (!out) file.emplace(o.memory);
+    if (out && changed) spool.emplace(fmt::format("the snapshot {}", in_quotes(m.name)));
     if (!o.state.empty()) state.emplace(o.state);
     Buffer buffer([&](const void* data, std::size_t n, std::uint64_t at) {
         if (file)
             file->write(data, n, at);
-        else if (write_all(STDOUT_FILENO, data, n) < n)
-            throw failed("cannot write to standard output: {}", std::strerror(errno));
+        else if (spool)
+            spool->append(data, n);
+        else
+            write_out(data, n);
         made.file_bytes = std::max(made.file_bytes, at + n);
     });
     const replica::Outputs outputs = {[&](const void* data, std::size_t n, std::uint64_t at) { buffer.put(data, n, at); },
                                       [&](const void* data, std::size_t n, std::uint64_t at) { state->write(data, n, at); }};
     {
         Progress progress("restoring", made.bytes, Progress::Counts::bytes);
-        made.restored = replica::restore(m, places, read_disk, outputs, [&](std::uint64_t n) { progress.add(n); });
+        made.restored = replica::restore(m, places, read_disk, outputs, file || spool, [&](std::uint64_t n) { progress.add(n); });
     }
     buffer.end();
-    if (out) return made;
     if (m.form == guest::Form::firecracker) file->resize(made.file_bytes = made.bytes);
+    const auto& lost = made.restored.lost;
+    if (spool) {
+        const File whole = spool->finish();
+        if (!lost.empty()) forget_lost(m, {::fcntl(whole.fd(), F_DUPFD_CLOEXEC, 0), whole.path()}, lost);
+        write_out(whole, made.file_bytes);
+    }
+    if (out) return made;
+    if (!lost.empty()) forget_lost(m, file->file(), lost);
     if (state) state->commit(false);
     file->commit(false);
     return made;
@@ -177,6 +228,7 @@ void run(const Options& o) {
     const replica::Source source = replica::find_manifest(places, o.name);
     const replica::Manifest& m = source.manifest;
     replica::FoundLayers found;
+    bool changed = false;
     if (!o.layers.empty()) {
         if (m.layers.empty())
             throw failed("{}: has no layers: replicate stored memory alone: leave --layers out", in_quotes(o.name));
@@ -186,7 +238,7 @@ void run(const Options& o) {
         if (!m.has_memory())
             throw failed("{}: has no memory: replicate stored a disk alone: leave --memory out", in_quotes(o.name));
         check_form(o, m);
-        require_no_missing(m, places, m.disk.has_value());
+        changed = require_no_missing(m, places, m.disk.has_value());
     }
     warn(source.problems);
     warn(found.problems);
@@ -194,10 +246,13 @@ void run(const Options& o) {
     replica::LayerFiles files;
     if (!o.layers.empty()) files = restore_layers(o, found, places);
     Made made;
-    if (!o.memory.empty()) made = restore_memory(o, m, places, files.top);
+    if (!o.memory.empty()) made = restore_memory(o, m, places, files.top, changed);
     const std::uint64_t damaged = files.damaged_copies + made.restored.damaged_copies;
     if (damaged)
         fmt::print(stderr, "dmchain: warning: {} damaged; others were used\n", counted(damaged, "copy was", "copies were"));
+    if (!made.restored.lost.empty())
+        fmt::print(stderr, "dmchain: warning: {} of clean cache have no copy left: the guest reads them from its disk again\n",
+                   human_size(made.lost_bytes()));
     if (o.memory == "-") return;
     if (o.json) {
         nlohmann::ordered_json j = {{"name", o.name}};
@@ -205,7 +260,8 @@ void run(const Options& o) {
             j.update({{"memory", absolute_name(o.memory)},
                       {"bytes", made.bytes},
                       {"file_bytes", made.file_bytes},
-                      {"disk_bytes", made.restored.disk_bytes}});
+                      {"disk_bytes", made.restored.disk_bytes},
+                      {"lost_cache_bytes", made.lost_bytes()}});
         if (!o.layers.empty()) j.update({{"layers", found.layers.size()}, {"top", absolute_name(files.top)}});
         j.update({{"damaged_copies", damaged}, {"folders_without_snapshot", source.problems.size()}});
         return print_json(j);

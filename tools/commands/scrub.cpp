@@ -27,7 +27,11 @@ struct Sums {
 // "whole", or what is wrong.
 std::string state_of(const replica::Health& h) {
     if (h.lost) return fmt::format("lost: {} of {} have no sound copy left", h.lost, counted(h.pieces, "piece"));
-    if (h.short_ones) return fmt::format("{} of {} have fewer copies than they should", h.short_ones, counted(h.pieces, "piece"));
+    if (h.short_ones)
+        return fmt::format("{} of {} have fewer copies than they should{}", h.short_ones, counted(h.pieces, "piece"),
+                           h.lost_cache ? fmt::format("; {} of clean cache {} no sound copy left, and the guest goes on without",
+                                                      h.lost_cache, h.lost_cache == 1 ? "has" : "have")
+                                        : "");
     return "whole";
 }
 
@@ -56,6 +60,7 @@ void run(const Options& o, Exit& status) {
                              {"pieces", h.pieces},
                              {"short_pieces", h.short_ones},
                              {"lost_pieces", h.lost},
+                             {"lost_cache_pieces", h.lost_cache},
                              {"on_disk_pieces", h.only_on_disk},
                              {"manifests", std::popcount(s.sound)}});
     }

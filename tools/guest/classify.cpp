@@ -90,32 +90,19 @@ private:
 
     Class of(const unsigned char* page) {
         const std::uint64_t compound = u64_at(page, l_.compound_head);
-        if (!(compound & compound_tail)) return of_head(page, false);
+        if (!(compound & compound_tail)) return of_head(page);
         const std::uint64_t head = compound & ~compound_tail;
         if (head != last_head_) {
             const unsigned char* const p = heads_.at(head);
             // A head that is a tail itself is none.
             const bool sane = p && !(u64_at(p, l_.compound_head) & compound_tail);
-            last_class_ = sane ? of_head(p, is_folio_mapped(head)) : Class::unknown;
+            last_class_ = sane ? of_head(p) : Class::unknown;
             last_head_ = head;
         }
-        // Each page of it may be mapped by itself.
-        if (last_class_ == Class::file_clean && is_mapped(page, l_.mapcount)) return Class::file_mapped;
         return last_class_;
     }
 
-    // The counts for a folio as a whole are in the struct page after the first.
-    bool is_folio_mapped(std::uint64_t head) {
-        for (const auto& at : {l_.entire_mapcount, l_.large_mapcount}) {
-            if (!at) continue;
-            const unsigned char* const p = tails_.at(head + *at / l_.struct_bytes * l_.struct_bytes);
-            if (!p || is_mapped(p, *at % l_.struct_bytes)) return true;
-        }
-        return false;
-    }
-
-    // @mapped: the folio is, besides what its own count says.
-    Class of_head(const unsigned char* page, bool mapped) {
+    Class of_head(const unsigned char* page) {
         const std::uint64_t flags = u64_at(page, l_.flags), mapping = u64_at(page, l_.mapping);
         const std::uint32_t type = u32_at(page, l_.mapcount);
         const auto is_type = [&](const std::optional<std::uint32_t>& t) { return t && (type & l_.type_mask) == *t; };
@@ -132,7 +119,15 @@ private:
         const Class c = of_mapping(mapping);
         if (c != Class::file_clean) return c;
         if (!(flags & l_.uptodate) || (flags & (l_.dirty | l_.writeback | l_.locked))) return Class::file_dirty;
-        return mapped || is_mapped(page, l_.mapcount) ? Class::file_mapped : Class::file_clean;
+        return is_held(page, flags) ? Class::file_mapped : Class::file_clean;
+    }
+
+    // Whether anything but the cache relies on the content of a page of it. The file system may say in private data which parts of
+    // it have been read, and does so for folios of several pages. One that is in no list of those in use is in one of each
+    // processor, which holds it, too.
+    bool is_held(const unsigned char* page, std::uint64_t flags) const {
+        const std::uint32_t holders = flags & l_.lru ? 1 : 2;
+        return is_mapped(page, l_.mapcount) || (flags & (l_.head | l_.private_flags)) || u32_at(page, l_.refcount) != holders;
     }
 
     // Whose cache it is.
@@ -167,7 +162,7 @@ private:
 
     const Kernel& kernel_;
     const Layout& l_;
-    StructPages pages_, heads_, tails_{kernel_};
+    StructPages pages_, heads_;
     std::uint64_t first_ = 0;     // frame of the section
     std::uint64_t free_end_ = 0;  // frame after the block of free pages
     std::uint64_t last_head_ = 0;
@@ -184,7 +179,7 @@ const char* name_of(Class c) {
     return names[static_cast<std::size_t>(c)];
 }
 
-bool is_critical(Class c) { return !is_unused(c) && c != Class::file_clean && c != Class::file_mapped; }
+bool is_critical(Class c) { return !is_unused(c) && c != Class::file_clean; }
 
 PageMap classify(const Image& image, const Candidates& candidates) {
     PageMap map;

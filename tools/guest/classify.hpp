@@ -15,8 +15,8 @@ namespace dmchain::guest {
 enum class Class : std::uint8_t {
     free,         // in the page allocator's lists
     offline,      // given away by a balloon, or switched off
-    file_clean,   // cache of a regular file on a disk, as the disk has it; in no process
-    file_mapped,  // the same, mapped into a process
+    file_clean,   // cache of a regular file on a disk, as the disk has it, in no use: the guest can read it again
+    file_mapped,  // the same, mapped into a process, or held by somebody else
     file_dirty,   // cache of a file, not written back, or not readable yet
     bdev_cache,   // cache of a block device: metadata of file systems
     shmem,        // tmpfs, shared memory
@@ -32,7 +32,7 @@ inline constexpr std::size_t classes = 14;
 
 // As in reports, e.g. "file-clean".
 const char* name_of(Class c);
-// What a guest cannot go on without. The others are file_clean, file_mapped, free and offline.
+// What a guest cannot go on without. The others are file_clean, free and offline.
 bool is_critical(Class c);
 // What no one reads: nothing of it need be kept.
 inline bool is_unused(Class c) { return c == Class::free || c == Class::offline; }

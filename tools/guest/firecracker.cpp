@@ -51,22 +51,22 @@ private:
 
 }  // namespace
 
-Image read_firecracker(const std::string& memory, const std::vector<std::string>& diffs, const std::string& state,
-                       const Seen& seen, const Done& progress) {
-    Image image{Source(memory)};
+Image read_firecracker(File memory, const std::vector<std::string>& diffs, const std::string& state, const Seen& seen,
+                       const Done& progress) {
+    Image image{Source(memory.name())};
     Source& source = image.source;
-    File file(memory);
-    const std::uint64_t bytes = file.size();
+    const std::string full = memory.path();
+    const std::uint64_t bytes = memory.size();
     if (bytes == 0 || bytes % page_bytes || bytes > most_memory)
-        throw failed("{}: has {} bytes, expected the memory of a microVM: whole pages of {} bytes, at most {}",
-                     escaped(file.path()), bytes, page_bytes, most_memory);
-    source.hold(std::move(file));
+        throw failed("{}: has {} bytes, expected the memory of a microVM: whole pages of {} bytes, at most {}", escaped(full),
+                     bytes, page_bytes, most_memory);
+    source.hold(std::move(memory));
     Layers layers(bytes / page_bytes);
     if (diffs.size() > most_diffs) throw failed("{} files of changes are given, expected at most {}", diffs.size(), most_diffs);
     for (const std::string& path : diffs) {
         File diff(path);
         if (diff.size() != bytes)
-            throw failed("{}: has {} bytes, expected {}, as {} has", escaped(diff.path()), diff.size(), bytes, escaped(memory));
+            throw failed("{}: has {} bytes, expected {}, as {} has", escaped(diff.path()), diff.size(), bytes, escaped(full));
         const std::size_t number = source.hold(std::move(diff));
         layers.add(source.file(number), number);
     }

@@ -14,8 +14,8 @@ namespace dmchain::guest {
 
 // @diffs: in the order in which they were made. @state: file with the state of the devices; "": without it. Nothing in the files
 // says what they are. Throws failed() if it cannot be.
-Image read_firecracker(const std::string& memory, const std::vector<std::string>& diffs, const std::string& state,
-                       const Seen& seen = {}, const Done& progress = {});
+Image read_firecracker(File memory, const std::vector<std::string>& diffs, const std::string& state, const Seen& seen = {},
+                       const Done& progress = {});
 
 // Throws failed() if it is the state of a microVM.
 void refuse_firecracker_state(const Source& source);

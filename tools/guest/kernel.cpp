@@ -151,10 +151,6 @@ void Kernel::read_layout(const VmcoreInfo& info, const Types& types) {
     l.mapping = info.offset("page.mapping");
     l.private_data = info.offset("page.private");
     l.compound_head = info.offset("page.compound_head");
-    l.entire_mapcount = types.find_offset("folio", "_entire_mapcount");
-    l.large_mapcount = types.find_offset("folio", "_large_mapcount");
-    for (const auto& at : {l.entire_mapcount, l.large_mapcount})
-        if (at && *at % sizeof(std::uint32_t)) throw NotUnderstood(fmt::format("its struct folio has a count at {}", *at));
     for (const std::uint64_t at : {l.flags, l.refcount, l.mapcount, l.mapping, l.private_data, l.compound_head})
         if (l.struct_bytes > page_bytes || page_bytes % l.struct_bytes || at + 8 > l.struct_bytes)
             throw NotUnderstood(fmt::format("its struct page has {} bytes and a member at {}", l.struct_bytes, at));
@@ -164,6 +160,9 @@ void Kernel::read_layout(const VmcoreInfo& info, const Types& types) {
     l.dirty = flag(types.enumerator("PG_dirty"));
     l.writeback = flag(types.enumerator("PG_writeback"));
     l.reserved = flag(types.enumerator("PG_reserved"));
+    l.lru = flag(types.enumerator("PG_lru"));
+    l.head = flag(types.enumerator("PG_head"));
+    l.private_flags = flag(types.enumerator("PG_private")) | flag(types.enumerator("PG_private_2"));
     l.hwpoison = 0;
     if (const auto bit = info.find_number("PG_hwpoison")) l.hwpoison = flag(static_cast<std::uint64_t>(*bit));
 

@@ -21,8 +21,8 @@ namespace dmchain::guest {
 struct Layout {
     std::uint64_t struct_bytes;  // of struct page
     std::uint64_t flags, refcount, mapcount, mapping, private_data, compound_head;
-    std::optional<std::uint64_t> entire_mapcount, large_mapcount;  // of a folio
-    std::uint64_t locked, uptodate, dirty, writeback, reserved, hwpoison;
+    std::uint64_t locked, uptodate, dirty, writeback, reserved, hwpoison, lru, head;
+    std::uint64_t private_flags;        // of those that say that there is private data
     std::optional<std::uint64_t> slab;  // a flag, or a type
     // What _mapcount is of pages that are never mapped.
     std::uint32_t buddy_type;

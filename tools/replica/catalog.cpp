@@ -16,8 +16,14 @@ namespace dmchain::replica {
 namespace {
 
 StoredSnapshot without_runs(Manifest&& m) {
-    StoredSnapshot s{std::move(m.name),   m.created, std::move(m.kernel), 0, std::move(m.disk),
-                     std::move(m.layers), 0,         std::move(m.pieces)};
+    StoredSnapshot s;
+    s.cache = m.cache_pieces();
+    s.name = std::move(m.name);
+    s.created = m.created;
+    s.kernel = std::move(m.kernel);
+    s.disk = std::move(m.disk);
+    s.layers = std::move(m.layers);
+    s.pieces = std::move(m.pieces);
     for (const auto& b : m.blocks) s.memory_bytes += b.bytes;
     return s;
 }
@@ -163,11 +169,13 @@ void read_copies(Pieces& pieces, const Store& places, const std::function<void(s
 
 Health health_of(const Catalog& catalog, const StoredSnapshot& snapshot, const Pieces& pieces) {
     Health h;
+    const auto own = snapshot.pieces.size();
     catalog.each_piece(snapshot, [&](const Piece& p) {
         const Copies& c = pieces.at(p.digest);
+        const bool cache = h.pieces < own && snapshot.cache[h.pieces];  // its own come first
         h.pieces++;
         h.short_ones += c.is_short();
-        h.lost += c.is_lost();
+        (cache ? h.lost_cache : h.lost) += c.is_lost();
         h.only_on_disk += !c.sound && c.piece.disk != Piece::no_disk;
         h.stored_bytes += c.stored_bytes;
     });

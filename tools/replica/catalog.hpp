@@ -33,6 +33,7 @@ struct StoredSnapshot {
     std::vector<std::string> layers;
     std::uint64_t disk_bytes = 0;  // size of the disk, if its layers are stored
     std::vector<Piece> pieces;     // without those of the layers
+    std::vector<bool> cache;       // of each: Manifest::cache_pieces()
     std::uint64_t sound = 0;       // bits of the folders that have its manifest, whole
 };
 
@@ -89,6 +90,7 @@ void read_copies(Pieces& pieces, const Store& places, const std::function<void(s
 // Of one snapshot.
 struct Health {
     std::uint64_t pieces = 0, short_ones = 0, lost = 0, only_on_disk = 0;  // layers' included
+    std::uint64_t lost_cache = 0;                                          // lost, and the guest goes on without; not in `lost`
     std::uint64_t stored_bytes = 0;                                        // that all copies take, as find_copies() found them
 };
 Health health_of(const Catalog& catalog, const StoredSnapshot& snapshot, const Pieces& pieces);

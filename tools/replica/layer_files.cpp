@@ -107,7 +107,7 @@ FoundLayers find_layers(const Manifest& snapshot, const Store& places) {
                           s.manifest.layer->below.empty() ? "nothing" : s.manifest.layer->below,
                           below.empty() ? "nothing" : below);
         below = s.manifest.layer->id;
-        if (const auto missing = missing_pieces(s.manifest, places, false); !missing.empty())
+        if (const auto missing = missing_pieces(s.manifest, places, false).pieces; !missing.empty())
             throw damaged("{}: {} of the layer {} ({}) {} no copy left in these folders: name all folders that are left",
                           in_quotes(snapshot.name), counted(missing.size(), "piece"), name, in_quotes(s.manifest.layer->file),
                           missing.size() == 1 ? "has" : "have");

@@ -246,6 +246,17 @@ std::vector<unsigned char> Manifest::pack() const {
     return out;
 }
 
+std::vector<bool> Manifest::cache_pieces() const {
+    std::vector<bool> out(pieces.size(), !layer);
+    for (std::size_t i = 0; i < pieces.size(); i++)
+        if (pieces[i].disk != Piece::no_disk) out[i] = false;
+    for (const Run& r : runs)
+        if (r.kind == Run::Kind::head || r.kind == Run::Kind::tail ||
+            (r.kind == Run::Kind::piece && r.class_of != guest::Class::file_clean))
+            out[r.piece] = false;
+    return out;
+}
+
 Manifest Manifest::unpack(const std::vector<unsigned char>& bytes, const std::string& from) {
     HeaderBytes h;
     Digest digest;

@@ -81,6 +81,8 @@ struct Manifest {
 
     // Whether it is a snapshot that has memory.
     bool has_memory() const { return !layer && !blocks.empty(); }
+    // Of each piece: whether it has nothing but clean cache that the guest can read again (guest/forget.hpp).
+    std::vector<bool> cache_pieces() const;
 
     std::vector<unsigned char> pack() const;
     // @from: what messages call it. Throws damaged() for anything that pack() would not have made, failed() for another version.

@@ -16,18 +16,18 @@ constexpr unsigned threads = 4;
 }  // namespace
 
 void PieceReader::each(const std::vector<std::uint32_t>& numbers,
-                       FunctionRef<void(std::size_t, const std::vector<unsigned char>&)> use) {
+                       FunctionRef<void(std::size_t, const std::vector<unsigned char>&)> use, const std::vector<bool>& may_lose) {
     share_out(numbers.size(), threads, [&](Turns& turns, bool) {
         const chain::ReadDisk disk = disk_ ? disk_() : nullptr;
         std::vector<unsigned char> data;
         while (const auto i = turns.next()) {
-            read(numbers[*i], disk, data);
+            read(numbers[*i], disk, !may_lose.empty() && may_lose[numbers[*i]], data);
             turns.in_order(*i, [&] { use(*i, data); });
         }
     });
 }
 
-void PieceReader::read(std::size_t number, const chain::ReadDisk& disk, std::vector<unsigned char>& to) {
+void PieceReader::read(std::size_t number, const chain::ReadDisk& disk, bool may_lose, std::vector<unsigned char>& to) {
     const Piece& p = m_.pieces[number];
     bool damaged_one = false;
     // What was only noted as being on the disk is not looked for elsewhere.
@@ -49,6 +49,10 @@ void PieceReader::read(std::size_t number, const chain::ReadDisk& disk, std::vec
         }
         throw damaged("the disk is not what it was when {} was stored: {} bytes at {:#x} are others (they are {})",
                       in_quotes(m_.name), p.bytes, p.disk, content_of(m_, number));
+    }
+    if (may_lose) {
+        to.clear();
+        return;
     }
     throw damaged("{}: piece {} has no copy left{}: it has {}", in_quotes(m_.name), text_of(p.digest),
                   damaged_one ? " that is not damaged" : "", content_of(m_, number));

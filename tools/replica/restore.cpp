@@ -49,17 +49,22 @@ std::uint64_t pieces_only_on_disk(const Manifest& m, const Store& places) {
     }));
 }
 
-std::vector<std::size_t> missing_pieces(const Manifest& m, const Store& places, bool disk) {
-    std::vector<std::size_t> out;
+Missing missing_pieces(const Manifest& m, const Store& places, bool disk) {
+    const std::vector<bool> cache = m.cache_pieces();
+    Missing out;
     for (std::size_t i = 0; i < m.pieces.size(); i++) {
         const Piece& p = m.pieces[i];
         if (p.disk != Piece::no_disk && disk) continue;
-        if (std::none_of(places.begin(), places.end(), [&](const Place& f) { return f.has(p); })) out.push_back(i);
+        if (std::any_of(places.begin(), places.end(), [&](const Place& f) { return f.has(p); })) continue;
+        if (cache[i])
+            out.cache = true;
+        else
+            out.pieces.push_back(i);
     }
     return out;
 }
 
-Restored restore(const Manifest& m, const Store& places, const chain::Readers& disk, const Outputs& outputs,
+Restored restore(const Manifest& m, const Store& places, const chain::Readers& disk, const Outputs& outputs, bool may_lose,
                  const std::function<void(std::uint64_t)>& progress) {
     PieceReader pieces(m, places, disk);
     const auto out = writer_of(m, outputs);
@@ -87,15 +92,22 @@ Restored restore(const Manifest& m, const Store& places, const chain::Readers& d
     }
     std::vector<std::uint32_t> numbers;
     for (const auto& [number, runs] : runs_of) numbers.push_back(number);
-    pieces.each(numbers, [&](std::size_t i, const std::vector<unsigned char>& data) {
+    std::vector<guest::PageAt> lost;
+    const auto use = [&](std::size_t i, const std::vector<unsigned char>& data) {
         for (const Run* const r : runs_of[numbers[i]]) {
-            for (std::uint64_t p = 0; p < r->pages; p++) out->page(r->block, r->page + p, data.data() + (r->at + p) * page_bytes);
+            for (std::uint64_t p = 0; p < r->pages; p++) {
+                out->page(r->block, r->page + p, data.empty() ? nullptr : data.data() + (r->at + p) * page_bytes);
+                if (data.empty()) lost.push_back({r->block, r->page + p});
+            }
             progress(r->pages * page_bytes);
         }
-    });
+    };
+    pieces.each(numbers, use, may_lose ? m.cache_pieces() : std::vector<bool>());
     out->end_pages();
     whole(Run::Kind::tail);
-    return pieces.done();
+    Restored done = pieces.done();
+    done.lost = std::move(lost);
+    return done;
 }
 
 }  // namespace dmchain::replica

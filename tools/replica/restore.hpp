@@ -24,7 +24,11 @@ Source find_manifest(const Store& places, const std::string& name, Place::Kind k
 
 // Pieces that no folder has, and that are not on the disk, or for which @disk is needed and not there. Copies are looked for, not
 // read.
-std::vector<std::size_t> missing_pieces(const Manifest& manifest, const Store& places, bool disk);
+struct Missing {
+    std::vector<std::size_t> pieces;
+    bool cache = false;  // there are more, that a guest can do without (Manifest::cache_pieces())
+};
+Missing missing_pieces(const Manifest& manifest, const Store& places, bool disk);
 // How many pieces have no copy but the disk's.
 std::uint64_t pieces_only_on_disk(const Manifest& manifest, const Store& places);
 
@@ -34,8 +38,9 @@ struct Outputs {
     guest::Put state;  // of Firecracker: the file with the state of the devices
 };
 
-// Each piece is checked before it is used. Throws damaged(), naming what is lost, if a piece has no sound copy.
-Restored restore(const Manifest& manifest, const Store& places, const chain::Readers& disk, const Outputs& out,
+// Each piece is checked before it is used. Throws damaged(), naming what is lost, if a piece has no sound copy. If @may_lose, clean
+// cache may be lost: what is made is nothing to go on with then, before guest::forget_pages() has had its changes made.
+Restored restore(const Manifest& manifest, const Store& places, const chain::Readers& disk, const Outputs& out, bool may_lose,
                  const std::function<void(std::uint64_t)>& progress);
 
 }  // namespace dmchain::replica
