@@ -80,9 +80,6 @@ static int chain_layer_open_file(struct chain_layer_open *l, const struct chain_
 		return -ESTALE;
 	}
 	chain_layer_dio(l);
-	/* Direct reads look for cached pages first, if there are any; nobody else needs them. */
-	if (l->dio_offset_align)
-		invalidate_mapping_pages(inode->i_mapping, 0, -1);
 	return 0;
 }
 
@@ -271,6 +268,12 @@ int chain_layers_open(struct chain_layers *ls, struct dm_target *ti, const struc
 bad:
 	chain_layers_close(ls, ti);
 	return r;
+}
+
+void chain_layer_uncache(const struct chain_layer_open *l)
+{
+	if (l->dio_offset_align && !l->unsealed && !l->extents)
+		invalidate_mapping_pages(file_inode(l->opened.file)->i_mapping, 0, -1);
 }
 
 void chain_layer_drop(struct chain_layer_open *l, struct dm_target *ti)
@@ -484,9 +487,7 @@ int chain_layer_grown(struct chain_layer_open *l, const char *path, struct chain
 	l->growing = false;
 	chain_layer_note(l, rec, crc);
 	rec->flags &= ~cpu_to_le32(CHAIN_LAYER_GROWING);
-	/* See chain_layer_open_file(). */
-	if (l->dio_offset_align)
-		invalidate_mapping_pages(file_inode(l->opened.file)->i_mapping, 0, -1);
+	chain_layer_uncache(l);
 	return 0;
 }
 

@@ -66,6 +66,13 @@ struct chain_layer_open *chain_layer_open_active(struct dm_target *ti, const cha
 						 char **error);
 void chain_layer_drop(struct chain_layer_open *l, struct dm_target *ti);
 
+/*
+ * Direct reads of a file look for cached pages of it first, if there are any: drops those of a
+ * sealed layer that is read that way, and not straight from the disk. Takes long where a tool has
+ * read the tables of a large disk. May sleep.
+ */
+void chain_layer_uncache(const struct chain_layer_open *l);
+
 /* Arrays that chain_layers_add() replaced: to be kvfree()d when no reader can have them. */
 struct chain_layers_old {
 	void *array[3];

@@ -114,6 +114,7 @@ static void chain_unload(struct chain *c)
 static int chain_load(struct chain *c, char **error)
 {
 	bool write = dm_table_get_mode(c->ti->table) & CHAIN_OPEN_WRITE;
+	unsigned int i;
 	int r;
 
 	r = chain_file_open(&c->file, c->ti, c->path, write, error);
@@ -148,6 +149,8 @@ static int chain_load(struct chain *c, char **error)
 	}
 	if (!c->options.file_io)
 		c->extents = chain_extents_open(&c->layers, c->index);
+	for (i = 0; i < c->layers.count; i++)
+		chain_layer_uncache(c->layers.layer[i]);
 	return 0;
 
 bad:
