@@ -249,7 +249,8 @@ void run(const Options& o) {
     if (!o.memory.empty()) made = restore_memory(o, m, places, files.top, changed);
     const std::uint64_t damaged = files.damaged_copies + made.restored.damaged_copies;
     if (damaged)
-        fmt::print(stderr, "dmchain: warning: {} damaged; others were used\n", counted(damaged, "copy was", "copies were"));
+        fmt::print(stderr, "dmchain: warning: {} damaged{}\n", counted(damaged, "copy was", "copies were"),
+                   made.restored.lost.empty() ? "; others were used" : "");
     if (!made.restored.lost.empty())
         fmt::print(stderr, "dmchain: warning: {} of clean cache have no copy left: the guest reads them from its disk again\n",
                    human_size(made.lost_bytes()));
