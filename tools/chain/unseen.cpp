@@ -14,6 +14,7 @@ constexpr std::uint32_t nobody = 0;
 
 struct Range {
     std::uint64_t begin, end;  // bytes of the disk
+    std::size_t until;         // layer that covers it
 };
 
 class Owners {
@@ -26,6 +27,7 @@ public:
         std::fill(owner_.begin(), owner_.end(), nobody);
         std::fill(shown_.begin(), shown_.end(), false);
         for (std::size_t i = 0; i < points_.size(); i++) {
+            now_ = i;
             const qcow2::Layer& layer = *chain_.layers()[i];
             layer.map(begin, end, scratch_, [&](const qcow2::Extent& e) {
                 const bool data = e.kind != qcow2::Kind::zero;
@@ -38,7 +40,7 @@ public:
         for (std::size_t i = 0; i < points_.size(); i++) {
             for (const Range& r : covered_[i])
                 chain_.layers()[i]->map(r.begin, r.end, scratch_, [&](const qcow2::Extent& e) {
-                    if (e.kind == qcow2::Kind::data) use({i, e.host, e.bytes});
+                    if (e.kind == qcow2::Kind::data) use({i, e.host, e.bytes, r.until});
                 });
             covered_[i].clear();
         }
@@ -57,10 +59,10 @@ private:
 
     void cover(std::size_t layer, std::uint64_t begin, std::uint64_t end) {
         std::vector<Range>& all = covered_[layer];
-        if (!all.empty() && all.back().end == begin)
+        if (!all.empty() && all.back().end == begin && all.back().until == now_)
             all.back().end = end;
         else
-            all.push_back({begin, end});
+            all.push_back({begin, end, now_});
     }
 
     const qcow2::Chain& chain_;
@@ -68,6 +70,7 @@ private:
     const std::uint64_t unit_;
     qcow2::Scratch scratch_;
     std::uint64_t begin_ = 0;
+    std::size_t now_ = 0;  // layer that is laid over the others
     std::vector<std::uint32_t> owner_;
     std::vector<bool> shown_;
     std::vector<std::vector<Range>> covered_;  // by layer, of this window

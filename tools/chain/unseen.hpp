@@ -15,6 +15,7 @@ struct Unseen {
     std::size_t layer;   // number from the base
     std::uint64_t from;  // byte of its file
     std::uint64_t bytes;
+    std::size_t until;  // layer, above that one, whose state is the first that does not show it
 };
 
 // Calls @use for the plain data of layers that lie under what a layer up to @points.size() - 1 says, and that the disk shows at no point i

@@ -158,8 +158,8 @@ void run_prune(const Options& o, const device::Subject& subject) {
     for (const auto& s : p.skipped)
         fmt::print("{}: layer {} stays: {} {}\n", name, s.number, escaped(p.images[s.number].path), s.why);
     for (const auto& l : p.layers)
-        fmt::print("{}: layer {}, {}: {} {}; it is no snapshot any more\n", name, l.number, escaped(p.images[l.number].path),
-                   o.plan ? "would give back" : "gave back", human_size(l.freed));
+        fmt::print("{}: layer {}, {}: {} {}; it {} no snapshot any more\n", name, l.number, escaped(p.images[l.number].path),
+                   o.plan ? "would give back" : "gave back", human_size(l.freed), o.plan ? "would be" : "is");
     if (p.layers.empty()) fmt::print("{}: nothing to give back\n", name);
 }
 
