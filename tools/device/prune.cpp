@@ -106,18 +106,23 @@ PrunePlan plan_prune(const Subject& subject, const std::vector<std::string>& kee
         p.layers.push_back({i});
     }
     const qcow2::Chain chain = open_chain(subject, options.allow, false);
-    // Snapshots that show something of what is given back, be it of a layer below. None of them is a point.
+    // Snapshots that show something of what is given back, or was by an earlier run, be it of a layer below. None of them is a point.
     std::vector<bool> changed(p.points.size());
     chain::each_unseen(chain, p.points, [&](const chain::Unseen& u) {
         const auto found = place.find(u.layer);
         if (found == place.end()) return;
         const std::uint64_t bytes = on_disk(chain.layers()[u.layer]->file(), u.from, u.bytes);
         p.layers[found->second].freed += bytes;
-        if (bytes) std::fill_n(changed.begin() + static_cast<std::ptrdiff_t>(u.layer), u.until - u.layer, true);
+        const auto& label = p.images[u.layer].label;
+        if (bytes || (label && label->pruned))
+            std::fill_n(changed.begin() + static_cast<std::ptrdiff_t>(u.layer), u.until - u.layer, true);
     });
     // The others stay snapshots, unless a run that was cut off has begun with them.
-    std::erase_if(p.layers,
-                  [&](const PrunePlan::Layer& l) { return !changed[l.number] && p.images[l.number].state != State::growing; });
+    std::erase_if(p.layers, [&](const PrunePlan::Layer& l) {
+        const ChainImage& image = p.images[l.number];
+        const bool told = !l.freed && image.label && image.label->pruned;
+        return (!changed[l.number] || told) && image.state != State::growing;
+    });
     for (const PrunePlan::Layer& l : p.layers) p.freed += l.freed;
     return p;
 }
