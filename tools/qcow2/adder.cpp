@@ -54,16 +54,18 @@ Adder::Adder(Writable& to, Source source)
 
 // One sector, which is written or not.
 void Adder::write_header() {
+    unsigned char head[sector];
+    file_.read(head, sizeof head, 0);
     if (h_.sealed_unit_bits) {
-        const auto bytes = header_bytes(h_, to_.path());
+        auto bytes = header_bytes(h_, to_.path());
+        // The backing file's name stays where it is, which is elsewhere after a move (backing.hpp).
+        std::copy(head + 8, head + 20, bytes.begin() + 8);
         // The label has a sector of its own.
         to_.write(bytes.data(), sector, 0);
         if (h_.label_at) to_.write(&bytes[*h_.label_at], label_sector, *h_.label_at);
         return;
     }
     // Of others' only what there is to change.
-    unsigned char head[sector];
-    file_.read(head, sizeof head, 0);
     const std::uint64_t size = htobe64(h_.size), l1 = htobe64(h_.l1_offset);
     const std::uint32_t entries = htobe32(h_.l1_entries);
     std::memcpy(head + 24, &size, 8);
