@@ -19,6 +19,9 @@ dm() { dmsetup --noudevsync --noudevrules "$@"; }
 field() { dmsetup status vm | cut -d' ' -f$((3 + $1)); }
 mode() { field 5; }
 is_mode() { [ "$(mode)" = "$1" ]; }
+depth() { field 3; }
+exchange() { dmsetup status vm | awk '{ print $NF }'; }
+exchanged() { [[ $(exchange) =~ ^(done|failed): ]]; } # it has ended
 
 # within SECONDS COMMAND...: it becomes true in that time
 within() {
