@@ -141,6 +141,8 @@ std::uint64_t Folder::put(const Piece& piece, const std::vector<unsigned char>& 
     if (fd < 0) throw failed("{}: cannot create: {}", escaped(path), reason());
     const bool done = write_all(fd, bytes.data(), bytes.size()) == bytes.size();
     const std::string why = reason();
+    // It goes to the disk while the next piece is made; settle() waits for it, and sees the errors.
+    ::sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
     ::close(fd);
     if (!done) throw failed("{}: cannot write: {}", escaped(path), why);
     waiting_.emplace(piece.digest, !packed.empty());
