@@ -5,6 +5,7 @@
 #include "commands/options.hpp"
 #include "commands/registry.hpp"
 #include "device/live.hpp"
+#include "dm-chain-log.h"
 #include "io/text.hpp"
 
 namespace dmchain::commands {
@@ -21,9 +22,17 @@ CLI::App* add_resize(CLI::App& app, Exit&) {
     take_size(*c->add_option("SIZE", o->bytes, "New size, e.g. 100G; a multiple of 512")->required());
     c->add_flag("--dry-run", o->dry_run, "Say what would be done");
     c->callback([o] {
-        const std::uint64_t bytes = device::look_at_writable(o->name).status.sectors * 512;
+        const device::Live device = device::look_at_writable(o->name);
+        const std::uint64_t bytes = device.status.sectors * 512;
         if (o->bytes % 512 != 0) throw Error(Exit::usage, fmt::format("resize: {} bytes: expected a multiple of 512", o->bytes));
         if (o->bytes < bytes) throw failed("{}: has {} bytes and cannot be made smaller", escaped(o->name), bytes);
+        // What a write to the last unit covers ends with the disk.
+        const std::uint64_t unit = std::uint64_t{1} << chain_unit_shift(device.cluster_bits(), device.subblock_bits());
+        if (bytes % unit != 0)
+            throw failed(
+                "{}: has {} bytes, no multiple of {}: it cannot grow in use: 'dmchain remove' it, run 'qemu-img resize' on the "
+                "image on top, and 'dmchain create' it again",
+                escaped(o->name), bytes, unit);
         if (o->dry_run) {
             fmt::print("would make /dev/mapper/{} of {} bytes {} bytes long\n", escaped(o->name), bytes, o->bytes);
             return;
