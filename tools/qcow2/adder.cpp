@@ -295,12 +295,12 @@ void Adder::settle_extended(std::uint64_t* entry) {
     }
     for (const Piece& p : pieces_) {
         const std::uint64_t within = p.guest & (cluster() - 1);
-        const std::uint32_t bits = subclusters_of(within, p.bytes, cluster());
+        // What lies at the end of the disk has all of its unit.
+        const std::uint64_t rest = p.guest + p.bytes == h_.size ? -(within + p.bytes) & (unit() - 1) : 0;
+        const std::uint32_t bits = subclusters_of(within, p.bytes + rest, cluster());
         if (!p.zero && !filled) {
             source_.copy(p, host + within);
-            // The last subcluster of the disk is a whole one.
-            const std::uint64_t each = cluster() / subclusters, rest = (within + p.bytes) % each;
-            if (rest) to_.make_zero(host + within + p.bytes, each - rest);
+            if (rest) to_.make_zero(host + within + p.bytes, rest);
         }
         has = p.zero ? has & ~bits : has | bits;
         zero = p.zero ? zero | bits : zero & ~bits;

@@ -68,6 +68,8 @@ private:
     };
 
     std::uint64_t cluster() const { return h_.cluster_size(); }
+    // Of an image with subclusters: what a layer that dm-chain sealed promises to have whole; of others a subcluster.
+    std::uint64_t unit() const { return std::uint64_t{1} << h_.sealed_unit_bits.value_or(h_.cluster_bits - 5); }
     void settle();
     void settle_plain(std::uint64_t* entry);
     void settle_extended(std::uint64_t* entry);

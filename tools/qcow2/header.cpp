@@ -118,13 +118,18 @@ private:
             unsigned char head[8];
             read_bytes(head, sizeof head, offset);
             Extension e = {be32(head), offset + 8, be32(head + 4)};
-            if (e.type == extension_end) break;
+            if (e.type == extension_end) {
+                h_.has_extension_end = true;
+                offset = e.at;
+                break;
+            }
             if (e.bytes > end - e.at)
                 throw damaged("{}: header extension {:#010x} at offset {:#x} is {} bytes long, expected at most {}", name_,
                               e.type, offset, e.bytes, end - e.at);
             extension(e);
             offset = e.at + ((std::uint64_t{e.bytes} + 7) & ~std::uint64_t{7});
         }
+        h_.extensions_end = offset;
     }
 
     // The name that is all of an extension, of at most @most bytes.

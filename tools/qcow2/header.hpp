@@ -35,6 +35,10 @@ struct Header {
     std::uint64_t compatible = 0;
     std::uint64_t autoclear = 0;
     Compression compression = Compression::zlib;
+    // Byte behind the last header extension, and behind the marker of their end if they have one: a backing file name that
+    // follows them ends them, too.
+    std::uint64_t extensions_end = 0;
+    bool has_extension_end = false;
     std::optional<std::string> backing_name;
     std::optional<std::string> backing_format;
     std::optional<std::string> data_file_name;
