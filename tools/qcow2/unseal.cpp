@@ -40,9 +40,12 @@ private:
         const std::uint64_t cluster = std::uint64_t{1} << bits_, unit = std::uint64_t{1} << unit_bits_;
         const std::uint64_t end =
             std::min((e.guest + e.bytes + unit - 1) & ~(unit - 1), (image_.virtual_size() + unit - 1) & ~(unit - 1));
-        if (e.kind == Kind::compressed || e.guest % unit != 0 || (e.guest + e.bytes) % unit != 0) {
+        if (e.kind == Kind::compressed)
+            throw failed("{}: has compressed clusters: it cannot become active again: writes need a new layer on top",
+                         escaped(image_.file().path()));
+        if (e.guest % unit != 0 || (e.guest + e.bytes) % unit != 0) {
             // The end of the disk may lie within a unit; nothing else may.
-            if (e.kind == Kind::compressed || e.guest % unit != 0 || e.guest + e.bytes != image_.virtual_size())
+            if (e.guest % unit != 0 || e.guest + e.bytes != image_.virtual_size())
                 throw failed(
                     "{}: has data at disk offset {:#x} that is not in whole units of {} bytes: it cannot become active again",
                     escaped(image_.file().path()), e.guest, unit);
