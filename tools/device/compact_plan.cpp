@@ -81,7 +81,7 @@ private:
             return "is frozen, and not sealed yet: only sealed layers are merged; wait for that, or run 'dmchain seal'";
         if (i.identity.block_device) return "is a block device: only layers that are files are merged";
         if (i.has_data_file) return "has an external data file: such layers stay as they are";
-        if (!i.beside.empty()) return why_beside(i);
+        if (!i.holds_more.empty()) return i.holds_more;
         if (i.is_part) return "is a part of a file: such layers stay as they are";
         if (fs::is_symlink(fs::symlink_status(i.path, none)))
             return "is a symbolic link: only files under their own names are merged";

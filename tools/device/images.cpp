@@ -15,10 +15,18 @@ std::uint64_t bytes_on_disk(const std::string& path) {
     return ::stat(path.c_str(), &st) == 0 ? static_cast<std::uint64_t>(st.st_blocks) * 512 : 0;
 }
 
-std::string why_beside(const ChainImage& image) {
-    return fmt::format("has {}, which would be lost: such layers stay as they are; 'qemu-img {}' removes them", image.beside,
-                       image.beside == "internal snapshots" ? "snapshot -d" : "bitmap --remove");
+namespace {
+
+std::string more_than_a_disk(const qcow2::Header& h) {
+    const auto lost = [](const char* what, const char* command) {
+        return fmt::format("has {}, which would be lost: such layers stay as they are; 'qemu-img {}' removes them", what,
+                           command);
+    };
+    if (h.snapshots) return lost("internal snapshots", "snapshot -d");
+    return h.bitmaps ? lost("persistent bitmaps", "bitmap --remove") : "";
 }
+
+}  // namespace
 
 std::vector<ChainImage> images_of(const Subject& subject, const qcow2::ChainOptions& options) {
     const qcow2::Chain chain = subject.open(options);
@@ -31,8 +39,7 @@ std::vector<ChainImage> images_of(const Subject& subject, const qcow2::ChainOpti
         i.raw = !l->image();
         i.is_part = i.raw && (l->raw_begin() || l->virtual_size() < l->file().size());
         i.has_data_file = l->data_file();
-        if (l->image() && l->image()->header().bitmaps) i.beside = "persistent bitmaps";
-        if (l->image() && l->image()->header().snapshots) i.beside = "internal snapshots";
+        if (l->image()) i.holds_more = more_than_a_disk(l->image()->header());
         i.virtual_size = l->virtual_size();
         i.file_used = bytes_on_disk(i.path);
         i.label = chain::label_of(*l);

@@ -21,8 +21,7 @@ struct ChainImage {
     bool raw = false;
     bool is_part = false;  // raw: of its file
     bool has_data_file = false;
-    // What QEMU keeps in the image beside its disk, and nobody sees on that: "internal snapshots", "persistent bitmaps", or "".
-    std::string beside;
+    std::string holds_more;          // why it is neither merged nor pruned: QEMU keeps something in it beside its disk; or ""
     std::uint64_t virtual_size = 0;  // bytes
     std::uint64_t file_used = 0;     // bytes on disk, the data file's not
     std::optional<qcow2::Label> label{};
@@ -39,9 +38,6 @@ std::size_t find_image(const std::vector<ChainImage>& images, const std::string&
 
 // Its number. Throws failed() if there is none; @name is what messages call the chain.
 std::size_t topmost_sealed(const std::vector<ChainImage>& images, const std::string& name);
-
-// Why the image is neither merged nor pruned: these would be lost.
-std::string why_beside(const ChainImage& image);
 
 // "123456 bytes on disk" of the file; 0 if it is not there.
 std::uint64_t bytes_on_disk(const std::string& path);

@@ -31,7 +31,7 @@ using State = ChainImage::State;
 std::string why_not(const ChainImage& i, const Shared& shared, std::size_t number) {
     if (i.identity.block_device) return "is a block device: only layers that are files are pruned";
     if (i.has_data_file) return "has an external data file: such layers stay as they are";
-    if (!i.beside.empty()) return why_beside(i);
+    if (!i.holds_more.empty()) return i.holds_more;
     if (i.raw) return "is a raw image, in which nothing can say that it is no snapshot any more: merge it, or use --into-base";
     if (!qcow2::read_header(File(i.path), true, true).label_at)
         return "was made by another program, or an older version, so nothing in it can say that it is no snapshot any more: "

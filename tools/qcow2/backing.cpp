@@ -38,11 +38,8 @@ std::optional<std::uint64_t> find_place(const File& file, const Header& h, std::
     return std::nullopt;
 }
 
-}  // namespace
-
-void check_backing_name(const std::string& path, const std::string& name) {
-    const File file(path);
-    const Header h = read_header(file);
+// Where the name goes. Throws failed() if it goes nowhere.
+std::uint64_t place_for(const std::string& name, const File& file, const Header& h, const std::string& path) {
     if (name.size() > max_backing_name)
         throw failed("{}: the name of its backing file would have {} bytes, expected at most {}", escaped(path), name.size(),
                      max_backing_name);
@@ -50,16 +47,24 @@ void check_backing_name(const std::string& path, const std::string& name) {
         throw failed(
             "{}: its header extensions have no end, but that the backing file name begins at {:#x}: use 'qemu-img rebase -u'",
             escaped(path), h.extensions_end);
-    if (!find_place(file, h, name.size()))
+    const auto place = find_place(file, h, name.size());
+    if (!place)
         throw failed("{}: its first cluster of {} bytes has no room for another backing file name: use 'qemu-img rebase -u'",
                      escaped(path), h.cluster_size());
+    return *place;
+}
+
+}  // namespace
+
+void check_backing_name(const std::string& path, const std::string& name) {
+    const File file(path);
+    place_for(name, file, read_header(file), path);
 }
 
 void set_backing_name(Writable& to, const std::string& name) {
-    check_backing_name(to.path(), name);
     const File file(to.path());
     const Header h = read_header(file);
-    const std::uint64_t at = *find_place(file, h, name.size());
+    const std::uint64_t at = place_for(name, file, h, to.path());
     to.write(name.data(), name.size(), at);
     to.sync();
     std::array<unsigned char, head_bytes> head{};

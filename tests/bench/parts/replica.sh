@@ -72,7 +72,7 @@ took_warm() {
 
 # speed MACHINE: medians, in turn. cp reads and writes on the same file system.
 speed() {
-    local r bytes what
+    local r
     rm -f "$work"/t-*
     for ((r = 0; r < rounds; r++)); do
         "$DMCHAIN_BIN/dmchain" guest-map "$work/memory" >"$work/said" # the page cache
