@@ -21,6 +21,16 @@ def qemu_writes(rng, size):
     return commands
 
 
+# What commands do to files and devices.
+CHANGES = "pwrite64,write,fsync,fdatasync,linkat,link,rename,renameat,renameat2,unlink,unlinkat,ftruncate,fallocate,ioctl,mkdir,rmdir"
+KILLED = -9  # its exit status
+
+
+def kill(when):
+    """Words before a command, which is killed before its @when-th change."""
+    return ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={CHANGES}", "-e", f"inject={CHANGES}:signal=SIGKILL:when={when}"]
+
+
 def differs(a, b):
     """Where."""
     if len(a) != len(b):

@@ -101,10 +101,16 @@ public:
         if (there) who_ = identity_of(target_);
         if (!there && info_.base) throw failed("{}: there is no such file, expected a copy of the base of the stream", name_);
         const std::optional<Note> note = read_note(how_.note);
-        if (!how_.force) require_fit(note);
+        out_.held = !how_.force && note && holds(*note);
+        if (!how_.force && !out_.held) require_fit(note);
         if (there && who_.block_device && who_.bytes < info_.bytes)
             throw failed("{}: the device has {} bytes, expected at least {}", name_, who_.bytes, info_.bytes);
         if (how_.dry_run) return out_;
+        if (out_.held) {
+            // Whoever writes the stream into a pipe comes to its end, too.
+            while (stream_.next()) continue;
+            return out_;
+        }
         Writable to = there ? Writable::open(target_) : Writable::create(target_);
         try {
             write(to);
@@ -134,6 +140,15 @@ private:
         write_note(how_.note, now);
     }
 
+    // An import that was cut off when all was done is run again: the copy holds where the stream ends.
+    bool holds(const Note& note) const {
+        return !note.applying && info_.to && note.to == text_of(*info_.to) && note.bytes == info_.bytes &&
+               (who_.block_device || (who_.bytes == note.bytes && is_as_noted(note)));
+    }
+
+    // Nobody wrote to the file since.
+    bool is_as_noted(const Note& note) const { return who_.mtime_sec == note.mtime_sec && who_.mtime_nsec == note.mtime_nsec; }
+
     void require_fit(const std::optional<Note>& note) {
         const std::string from = text_or_empty(info_.base), to = text_or_empty(info_.to);
         const char* const anyway = "or apply it all the same with --force";
@@ -162,7 +177,7 @@ private:
         if (note->bytes != info_.base_bytes || (!who_.block_device && who_.bytes != info_.base_bytes))
             throw failed("{}: has {} bytes, the note {}, and the base of the stream {}: it is not what was imported", name_,
                          who_.bytes, note->bytes, info_.base_bytes);
-        if (!who_.block_device && (who_.mtime_sec != note->mtime_sec || who_.mtime_nsec != note->mtime_nsec))
+        if (!who_.block_device && !is_as_noted(*note))
             throw failed("{}: was written to since the last import: import a whole stream (--since none), {}", name_, anyway);
     }
 

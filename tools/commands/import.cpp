@@ -88,12 +88,15 @@ void run(const Options& o) {
                                   {"bytes", info.bytes},
                                   {"from_id", id_or_null(info.base)},
                                   {"to_id", id_or_null(info.to)},
-                                  {"data_bytes", o.dry_run ? info.data_bytes : done.data_bytes},
+                                  {"data_bytes", o.dry_run && !done.held ? info.data_bytes : done.data_bytes},
                                   {"resumed", done.resumed},
+                                  {"held", done.held},
                                   {"dry_run", o.dry_run}});
         return;
     }
-    if (o.dry_run)
+    if (done.held)
+        fmt::print("{}: holds the snapshot {} already\n", escaped(o.target), chain::text_of(*info.to));
+    else if (o.dry_run)
         fmt::print("{}: the stream fits: {} of data\n", escaped(o.target), human_size(info.data_bytes));
     else if (info.to)
         fmt::print("{}: holds the snapshot {} now: {} of data written, {} of zeroes\n", escaped(o.target),

@@ -305,14 +305,14 @@ void reload(const std::string& name, std::uint64_t sectors) {
     if (!dm_task_add_target(load.get(), 0, sectors, target, params.c_str())) throw dm_failed(name, "prepare its table");
     if (read_only && !dm_task_set_ro(load.get())) throw dm_failed(name, "make it read-only");
     if (!dm_task_run(load.get())) throw dm_failed(name, "load its table (the kernel log has the reason)");
+    // The kernel suspends it by itself: whoever is killed here leaves no device that stands still.
     try {
-        suspend(name);
+        resume(name);
     } catch (...) {
         const Task clear = make_task(DM_DEVICE_CLEAR, name);
         dm_task_run(clear.get());
         throw;
     }
-    resume(name);
 }
 
 namespace {
