@@ -205,7 +205,10 @@ void run(const Options& o) {
         fmt::print("{}: what the merge left is gone\n", escaped(name_of(subject)));
         return;
     }
-    if (o.idle) be_idle();
+    if (o.idle)
+        be_idle();
+    else if (subject.device)
+        be_gentle();
     std::optional<Progress> progress;
     std::uint64_t last = 0;
     how.progress = [&](std::uint64_t done, std::uint64_t all) {

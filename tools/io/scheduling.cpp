@@ -3,10 +3,16 @@
 #include "io/scheduling.hpp"
 
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 namespace dmchain {
+
+void be_gentle() {
+    static constexpr int nice_value = 5;
+    if (::getpriority(PRIO_PROCESS, 0) == 0) (void)::setpriority(PRIO_PROCESS, 0, nice_value);
+}
 
 void be_idle() {
     // Not a nice value: whoever is woken has the processor at once from a thread of this kind, and not at the end of its turn.
