@@ -5,7 +5,7 @@ latency() {
     note "latency: making the chain"
     "$genchain" --deep 20 --size "${DMCHAIN_BENCH_SIZE:-1G}" --seed 1 --out "$work/chain" >/dev/null
     note "latency: one processor"
-    DMCHAIN_CHAIN=$work/chain in_uml 6G -- "$here/latency-in-machine" "$rounds" steady-plain steady-idle steady-rate full-plain full-idle full-rate steady-qemu full-qemu
+    DMCHAIN_CHAIN=$work/chain in_uml 6G -- "$here/latency-in-machine" "$rounds" steady-plain steady-idle steady-rate full-plain full-rate steady-qemu full-qemu
     rm -rf "$work/chain"
     note "latency: two processors, emulated"
     "$genchain" --deep 20 --size "${DMCHAIN_BENCH_SIZE:-256M}" --seed 1 --out "$work/chain" >/dev/null
