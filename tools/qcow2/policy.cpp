@@ -83,7 +83,8 @@ Policy::Policy(const std::vector<std::string>& allowed) {
                 add(path);
         } catch (const Error&) {}  // what does not exist allows nothing
     }
-    for (const std::string& path : allowed)
+    // Commands name the folder of each layer.
+    for (const std::string& path : std::set<std::string>(allowed.begin(), allowed.end()))
         if (!is_none(path)) add(path);
 }
 
