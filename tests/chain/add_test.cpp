@@ -54,7 +54,7 @@ TEST_CASE("layers added to the one below: every kind of image, at random") {
                             "extended_l2=on,cluster_size=128k",
                             "compat=1.1,lazy_refcounts=on",
                             "cluster_size=32k,preallocation=metadata"};
-    for (unsigned seed = 1; seed <= 14; seed++) {
+    for (unsigned seed = 1; seed <= 28; seed++) {
         CAPTURE(seed);
         std::mt19937 random(seed);
         const std::string kind = lowers[seed % std::size(lowers)];

@@ -101,8 +101,10 @@ public:
         if (there) who_ = identity_of(target_);
         if (!there && info_.base) throw failed("{}: there is no such file, expected a copy of the base of the stream", name_);
         const std::optional<Note> note = read_note(how_.note);
-        out_.held = !how_.force && note && holds(*note);
-        if (!how_.force && !out_.held) require_fit(note);
+        if (!how_.force) {
+            out_.held = note && holds(*note);
+            if (!out_.held) require_fit(note);
+        }
         if (there && who_.block_device && who_.bytes < info_.bytes)
             throw failed("{}: the device has {} bytes, expected at least {}", name_, who_.bytes, info_.bytes);
         if (how_.dry_run) return out_;

@@ -29,8 +29,8 @@ struct Imported {
 };
 
 // @stream: its header has been read, and no record. Throws failed(), with nothing changed, if the stream does not belong to what
-// @target, a raw file or a block device, holds. One that leads to what it holds already is read to its end, and that is all. The copy is durable when this returns; if it is cut off the note says so, and the
-// same import can be run again.
+// @target, a raw file or a block device, holds. One that leads to what it holds already is read to its end, and that is all. The copy
+// is durable when this returns; if it is cut off the note says so, and the same import can be run again.
 Imported import(StreamReader& stream, const std::string& target, const ImportHow& how);
 
 }  // namespace dmchain::chain

@@ -53,8 +53,6 @@ std::vector<std::string> Subject::allow() const {
         const std::string path = has_name(l) ? name_of(l, device->name) : l.path;
         out.push_back(l.device ? path : fs::path(path).parent_path().string());
     }
-    std::sort(out.begin(), out.end());
-    out.erase(std::unique(out.begin(), out.end()), out.end());
     return out;
 }
 
