@@ -36,7 +36,7 @@ struct Options {
 
 // The image that the clone stands on.
 device::ChainImage image_of(const Options& o, const device::At& at, const device::Subject& subject) {
-    const std::vector<device::ChainImage> images = device::images_of(subject, o.chain);
+    const std::vector<device::ChainImage> images = device::images_of(subject, subject.open(o.chain));
     const device::ChainImage& image = at.snapshot ? images[device::find_image(images, *at.snapshot)] : images.back();
     if (image.state == device::ChainImage::State::active)
         throw failed("{}: a clone stands on a snapshot: take one, with 'dmchain snapshot {} --wait', and give it as {}@SNAPSHOT",

@@ -218,7 +218,10 @@ void run(const Options& o) {
         if (progress) progress->reach(done);
     };
     device::Resumed resumed = device::Resumed::nothing;
-    if (turn) resumed = device::resume_compact(subject, *turn, o.chain, how);
+    if (o.plan)
+        device::require_no_merge(subject, o.chain);
+    else
+        resumed = device::resume_compact(subject, *turn, o.chain, how);
     progress.reset();
     if (resumed == device::Resumed::stopped) {
         if (o.json) print_json(nlohmann::json{{subject.device ? "device" : "top", name_of(subject)}, {"complete", false}});
@@ -236,7 +239,7 @@ void run(const Options& o) {
                     "compact: expected --range, --delete, --keep, --older-than, --flatten, --into-base, --prune or --max-layers");
     if (o.prune) return run_prune(o, subject);
     if (went_on) subject = device::subject(o.what);
-    const device::CompactPlan plan = device::plan_compact(subject, selection, o.registry, o.chain);
+    device::CompactPlan plan = device::plan_compact(subject, selection, o.registry, o.chain);
     if (!o.json) print_plan(subject, plan);
     const bool complete = turn && device::compact(subject, *turn, plan, how);
     progress.reset();

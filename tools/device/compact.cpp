@@ -23,25 +23,23 @@ MergeNote note_of(const CompactPlan& plan) {
     n.way = all.front().way;
     n.then.assign(all.begin() + 1, all.end());
     n.path = n.old.back().path;
-    n.chain_files = plan.chain_files;
-    n.allow = plan.allow;
+    n.rest = plan.rest;
     n.registry = plan.registry;
     return n;
 }
 
 // Goes on until all are done, or it is told to stop: then false. @merges: as planned, if they are.
-bool run_all(const Subject& subject, ChainTurn& turn, MergeNote n, const std::vector<CompactPlan::Merge>& merges,
+bool run_all(const Subject& subject, ChainTurn& turn, MergeNote n, std::vector<CompactPlan::Merge>& merges,
              const CompactOptions& options) {
     for (std::size_t i = 0;; i++) {
-        if (!run_merge(subject, turn, n, i < merges.size() ? std::optional(merges[i].size) : std::nullopt, options)) return false;
+        if (!run_merge(subject, turn, n, i < merges.size() ? &merges[i] : nullptr, options)) return false;
         if (n.then.empty()) break;
         MergeNote next;
         next.old = n.then.front().old;
         next.way = n.then.front().way;
         next.then.assign(n.then.begin() + 1, n.then.end());
         next.path = next.old.back().path;
-        next.chain_files = n.chain_files;
-        next.allow = n.allow;
+        next.rest = n.rest;
         next.registry = n.registry;
         // The next note is there before this one goes: a cut between them leaves both.
         write_note(next);
@@ -64,16 +62,14 @@ bool run_all(const Subject& subject, ChainTurn& turn, MergeNote n, const std::ve
 
 }  // namespace
 
-bool compact(const Subject& subject, ChainTurn& turn, const CompactPlan& plan, const CompactOptions& options) {
+bool compact(const Subject& subject, ChainTurn& turn, CompactPlan& plan, const CompactOptions& options) {
     if (plan.merges.empty()) return true;
     const MergeNote n = note_of(plan);
     try {
         write_note(n);
         return run_all(subject, turn, n, plan.merges, options);
     } catch (const NoRoom& e) {
-        qcow2::ChainOptions chain;
-        chain.allow = plan.allow;
-        give_up(subject, chain, e);
+        give_up(subject, plan.rest.options(), e);
     }
 }
 
@@ -82,9 +78,10 @@ Resumed resume_compact(const Subject& subject, ChainTurn& turn, const qcow2::Cha
     if (notes.empty()) return Resumed::nothing;
     // Of two notes the first one is done but for its removal, and what followed it is the other one's business.
     for (std::size_t i = 0; i + 1 < notes.size(); i++) notes[i].then.clear();
+    std::vector<CompactPlan::Merge> unplanned;
     try {
         for (MergeNote& n : notes)
-            if (!run_all(subject, turn, n, {}, options)) return Resumed::stopped;
+            if (!run_all(subject, turn, n, unplanned, options)) return Resumed::stopped;
     } catch (const NoRoom& e) {
         give_up(subject, chain, e);
     }

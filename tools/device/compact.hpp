@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -42,24 +43,25 @@ struct CompactPlan {
         Way way = Way::new_file;
         chain::MergeSize size{};
         std::uint64_t freed = 0;  // bytes on disk of the files that go
+        // The layers whose data are copied, held open from the plan to the end of the copy.
+        std::shared_ptr<const qcow2::Chain> layers{};
     };
     struct Skipped {
         std::size_t number;
         std::string why;  // "is a block device: ..."
     };
     std::vector<ChainImage> images;
-    std::vector<Merge> merges;               // the topmost first: so the numbers of the others stay
-    std::vector<Skipped> skipped;            // that were selected, but have to stay
-    std::vector<std::string> chain_files{};  // of a chain at rest, that are rebuilt
-    std::vector<std::string> allow{};        // as in qcow2::ChainOptions
-    std::vector<std::string> registry{};     // folders where others may name the layers
-    std::uint64_t copied = 0, freed = 0;     // bytes of all merges
-    std::uint64_t peak = 0;                  // of extra space while they run, at the most
+    std::vector<Merge> merges;            // the topmost first: so the numbers of the others stay
+    std::vector<Skipped> skipped;         // that were selected, but have to stay
+    AtRest rest{};                        // its chain files are rebuilt
+    std::vector<std::string> registry{};  // folders where others may name the layers
+    std::uint64_t copied = 0, freed = 0;  // bytes of all merges
+    std::uint64_t peak = 0;               // of extra space while they run, at the most
 
     std::size_t layers_left() const;
 };
 
-// Checks all that can be known before anything is changed. Throws failed() for what cannot be done, naming the layer and why.
+// Checks all that can be known before anything is changed. No merge of the chain may be cut off. Throws failed() for what cannot be done, naming the layer and why.
 // What a selection by age, number, or of what to keep cannot have is skipped instead. @registry: folders where others may
 // name the layers, besides the layers' own.
 CompactPlan plan_compact(const Subject& subject, const Selection& selection, const std::vector<std::string>& registry,
@@ -76,8 +78,8 @@ struct CompactOptions {
     std::function<void(std::uint64_t done, std::uint64_t all)> progress{};  // bytes copied, of one merge
 };
 // Returns when the merged files have taken the place of the layers and these are gone; false: when it
-// was told to stop, and the same command can go on.
-bool compact(const Subject& subject, ChainTurn& turn, const CompactPlan& plan, const CompactOptions& options);
+// was told to stop, and the same command can go on. What @plan holds open is let go.
+bool compact(const Subject& subject, ChainTurn& turn, CompactPlan& plan, const CompactOptions& options);
 
 enum class Resumed { nothing, done, stopped };
 // Goes on with merges of the chain that were cut off, if there are any, to their end.

@@ -162,12 +162,12 @@ private:
     std::vector<CompactPlan::Skipped>* skipped_ = nullptr;
 };
 
-// No other program may have a file open that goes: it would not find it again.
-void require_closed(const std::vector<std::string>& paths) {
-    for (const std::string& p : paths) {
-        const File file(p);
-        if (const auto user = find_user(file.fd())) throw failed("{}: {}: stop that first", escaped(p), *user);
-    }
+// No other program may have a file open that goes, as it would not find it again, nor write to one until it is merged.
+void require_closed(const qcow2::Chain& range) {
+    std::vector<const File*> files;
+    for (const auto& l : range.layers()) files.push_back(&l->file());
+    require_no_user(files);
+    for (const File* f : files) require_image_lock(f->fd(), f->path(), ImageUse::read);
 }
 
 // @merges, in this order, each in the folder of its topmost layer.
@@ -254,7 +254,8 @@ std::uint64_t shared_block(const std::vector<std::string>& paths, std::string& w
 }
 
 // The cheapest way, or the one that was asked for.
-void choose_way(CompactPlan::Merge& m, const Selection& s, const qcow2::Chain& range, const std::vector<std::string>& paths) {
+void choose_way(CompactPlan::Merge& m, const Selection& s, const std::vector<std::string>& paths) {
+    const qcow2::Chain& range = *m.layers;
     const std::optional<Way> asked = s.into_base ? Way::in_place : s.way;
     std::string no_sharing;
     std::uint64_t block = 0;
@@ -275,8 +276,8 @@ void choose_way(CompactPlan::Merge& m, const Selection& s, const qcow2::Chain& r
         m.way = *asked;
         return;
     }
-    const qcow2::Chain upper = open_range({paths.begin() + 1, paths.end()});
-    const Adding adding(range, upper, paths);
+    auto upper = std::make_shared<const qcow2::Chain>(range.part(1, range.layers().size() - 1));
+    const Adding adding(range, *upper, paths);
     if (asked && !adding.why_not().empty())
         throw failed("{}: layers cannot be added to it: it {}; merge them into a new file", escaped(paths.front()),
                      adding.why_not());
@@ -290,26 +291,29 @@ void choose_way(CompactPlan::Merge& m, const Selection& s, const qcow2::Chain& r
     adding.require_sound();
     m.way = Way::in_place;
     m.size = add;
+    m.layers = std::move(upper);
 }
 
-CompactPlan::Merge plan_merge(const std::vector<ChainImage>& images, const Range& range, const Selection& selection) {
+CompactPlan::Merge plan_merge(const std::vector<ChainImage>& images, const qcow2::Chain& chain, const Range& range,
+                              const Selection& selection) {
     std::vector<std::string> paths;
     CompactPlan::Merge out{.range = range};
     for (std::size_t i = range.first; i <= range.last; i++) {
         paths.push_back(images[i].path);
         out.freed += images[i].file_used;
     }
-    require_closed(paths);
+    out.layers = std::make_shared<const qcow2::Chain>(chain.part(range.first, range.last));
+    require_closed(*out.layers);
     MergeNote note;
     note.path = paths.back();
     std::error_code none;
     for (const std::string& p : {note.file(), note.merging(), paths.front() + ".compact"})
         if (fs::exists(fs::symlink_status(p, none)))
             throw failed("{}: exists, and no merge of this chain left it: move it out of the way", escaped(p));
-    const qcow2::Chain chain = open_range(paths);
-    chain::require_mergeable(chain);
-    chain::require_not_shrunk(range.first ? images[range.first - 1].virtual_size : 0, chain);
-    choose_way(out, selection, chain, paths);
+    chain::require_mergeable(*out.layers);
+    chain::require_not_shrunk(range.first ? images[range.first - 1].virtual_size : 0, *out.layers);
+    choose_way(out, selection, paths);
+    if (out.way != Way::in_place) (void)name_below(*out.layers, note.path);
     if (out.way == Way::in_place) out.freed -= images[range.first].file_used;
     return out;
 }
@@ -326,20 +330,17 @@ CompactPlan plan_compact(const Subject& subject, const Selection& selection, con
                          const qcow2::ChainOptions& options) {
     if (subject.device && !subject.device->active())
         throw failed("{}: the device can only be read: its layers cannot be exchanged", escaped(subject.name));
-    if (!find_notes(subject, options).empty())
-        throw failed("{}: a merge was cut off: 'dmchain compact {}' goes on with it, and with --abort takes away what it left",
-                     escaped(subject.name), escaped(subject.name));
     CompactPlan plan;
-    plan.images = images_of(subject, options);
-    plan.allow = options.allow;
+    const qcow2::Chain chain = subject.open(options);
+    plan.images = images_of(subject, chain);
     plan.registry = registry;
     const ChainImage& top = plan.images.back();
     if (!subject.device && top.state != ChainImage::State::sealed) chain::require_ours(top.path, false);
     const Shared shared(subject, plan.images, registry);
-    if (!subject.device) plan.chain_files = shared.own_chain_files();
+    plan.rest = {subject.device ? std::vector<std::string>() : shared.own_chain_files(), options.allow, options.assume_raw};
     const std::vector<Range> ranges = Planner(subject, plan.images, shared).ranges(selection, plan.skipped);
     for (const Range& r : ranges) {
-        plan.merges.push_back(plan_merge(plan.images, r, selection));
+        plan.merges.push_back(plan_merge(plan.images, chain, r, selection));
         plan.copied += plan.merges.back().size.copied();
         plan.freed += plan.merges.back().freed;
     }
@@ -350,10 +351,9 @@ CompactPlan plan_compact(const Subject& subject, const Selection& selection, con
 std::optional<double> copy_seconds(const CompactPlan& plan, std::uint64_t rate) {
     if (!plan.copied) return 0;
     const auto by_copied = [](const auto& a, const auto& b) { return a.size.copied() < b.size.copied(); };
-    const Range range = std::max_element(plan.merges.begin(), plan.merges.end(), by_copied)->range;
-    std::vector<std::string> paths;
-    for (std::size_t i = range.first; i <= range.last; i++) paths.push_back(plan.images[i].path);
-    double measured = chain::measure_rate(open_range(paths), fs::path(paths.back()).parent_path().string());
+    const CompactPlan::Merge& most = *std::max_element(plan.merges.begin(), plan.merges.end(), by_copied);
+    const std::string folder = fs::path(plan.images[most.range.last].path).parent_path().string();
+    double measured = chain::measure_rate(*most.layers, folder);
     if (measured <= 0) return std::nullopt;
     if (rate) measured = std::min(measured, static_cast<double>(rate));
     return static_cast<double>(plan.copied) / measured;

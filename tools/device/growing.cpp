@@ -12,8 +12,7 @@ namespace dmchain::device {
 void rebuild_chain_files(const Subject& subject, const AtRest& rest, const std::vector<std::string>& growing,
                          const std::optional<std::pair<std::string, std::string>>& instead) {
     if (rest.chain_files.empty()) return;
-    qcow2::ChainOptions o;
-    o.allow = rest.allow;
+    qcow2::ChainOptions o = rest.options();
     o.instead = instead;
     const qcow2::Chain chain = subject.open(o);
     for (const std::string& file : rest.chain_files)

@@ -15,7 +15,15 @@ namespace dmchain::device {
 // Of a chain that no device has.
 struct AtRest {
     std::vector<std::string> chain_files{};  // that name it
-    std::vector<std::string> allow{};        // as in qcow2::ChainOptions
+    std::vector<std::string> allow{};        // as in qcow2::ChainOptions, and
+    bool assume_raw = false;                 // how the chain is opened
+
+    qcow2::ChainOptions options() const {
+        qcow2::ChainOptions o;
+        o.allow = allow;
+        o.assume_raw = assume_raw;
+        return o;
+    }
 };
 
 // Builds the chain files, if there are any, for what the headers name. @growing: see build_chain_file(); @instead: see

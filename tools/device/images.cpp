@@ -28,8 +28,7 @@ std::string more_than_a_disk(const qcow2::Header& h) {
 
 }  // namespace
 
-std::vector<ChainImage> images_of(const Subject& subject, const qcow2::ChainOptions& options) {
-    const qcow2::Chain chain = subject.open(options);
+std::vector<ChainImage> images_of(const Subject& subject, const qcow2::Chain& chain) {
     std::vector<ChainImage> out;
     for (const auto& l : chain.layers()) {
         ChainImage i;

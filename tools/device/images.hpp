@@ -30,8 +30,8 @@ struct ChainImage {
     std::int64_t time() const { return label ? label->time : identity.mtime_sec; }  // when it was frozen
 };
 
-// Base first. Throws failed() if the headers name other files than the device has.
-std::vector<ChainImage> images_of(const Subject& subject, const qcow2::ChainOptions& options = {});
+// Base first. @chain: as Subject::open() opened it. Throws failed() if the headers name other files than the device has.
+std::vector<ChainImage> images_of(const Subject& subject, const qcow2::Chain& chain);
 
 // Which of the images @text means: see chain/points.hpp.
 std::size_t find_image(const std::vector<ChainImage>& images, const std::string& text);

@@ -24,6 +24,7 @@
 #include "io/reflink.hpp"
 #include "io/text.hpp"
 #include "io/writable.hpp"
+#include "qcow2/names.hpp"
 
 namespace dmchain::device {
 
@@ -39,11 +40,39 @@ void unlink_file(const std::string& path) {
 
 }  // namespace
 
+Below name_below(const qcow2::Chain& range, const std::string& path) {
+    const qcow2::Image* image = range.layers().front()->image();
+    if (!image || !image->header().backing_name) return {};
+    const File& file = image->file();
+    const std::optional<std::string>& declared = image->header().backing_format;
+    const qcow2::NamedFile named = qcow2::parse_file_name(escaped(file.path()), *image->header().backing_name, declared);
+    const fs::path folder = fs::path(file.name()).parent_path();
+    const std::string whole = (folder / named.path).lexically_normal();  // of an absolute one, itself
+    Below out{*image->header().backing_name, declared.value_or("")};
+    if (folder != fs::path(path).parent_path() && !named.path.starts_with('/')) {
+        if (!named.windows.empty() || named.data_file || named.alone)
+            throw failed(
+                "{}: names {} as what it stands on, from its own folder: merge it within that, or give an absolute name "
+                "with 'qemu-img rebase -u' first",
+                escaped(file.path()), in_quotes(out.name));
+        out.name = whole;
+    }
+    if (out.format.empty())
+        out.format = qcow2::name_of(named.format                    ? *named.format
+                                    : qcow2::has_magic(File(whole)) ? qcow2::Format::qcow2
+                                                                    : qcow2::Format::raw);
+    return out;
+}
+
 void remove_file(const std::string& path) {
     unlink_file(path);
     sync_folder_of(path);
 }
 
+namespace {
+
+// The layers from the one at @paths.front() up to the one at @paths.back(), and nothing below them. Throws failed() if the headers
+// name others.
 qcow2::Chain open_range(const std::vector<std::string>& paths) {
     qcow2::ChainOptions o;
     o.depth = paths.size();
@@ -59,7 +88,11 @@ qcow2::Chain open_range(const std::vector<std::string>& paths) {
     return range;
 }
 
-namespace {
+// Those that were planned to be copied, which are not kept open any longer than this one, or opened at @paths.
+std::shared_ptr<const qcow2::Chain> take_layers(CompactPlan::Merge* planned, const std::vector<std::string>& paths) {
+    if (planned && planned->layers) return std::exchange(planned->layers, nullptr);
+    return std::make_shared<const qcow2::Chain>(open_range(paths));
+}
 
 const dm::OpenLayer* find(const Live& device, const KnownFile& k) {
     std::error_code none;
@@ -68,17 +101,6 @@ const dm::OpenLayer* find(const Live& device, const KnownFile& k) {
         if (l.path == k.path || l.now == k.path || (fs::exists(k.path, none) && l.is(identity_of(k.path)))) return &l;
     }
     return nullptr;
-}
-
-// What the merged file has to say stands below it.
-void name_below(const qcow2::Chain& range, const std::string& lowest, const std::string& path, chain::MergeTo& to) {
-    const qcow2::Image* image = range.layers().front()->image();
-    if (!image || !image->header().backing_name) return;
-    to.backing_name = *image->header().backing_name;
-    to.backing_format = image->header().backing_format.value_or("qcow2");
-    // As the merged file's folder is another one, the name has to be.
-    if (fs::path(lowest).parent_path() != fs::path(path).parent_path() && !to.backing_name.starts_with('/'))
-        to.backing_name = (fs::path(lowest).parent_path() / to.backing_name).lexically_normal();
 }
 
 // The layers' paths. Throws failed() if they are not what they were.
@@ -102,19 +124,22 @@ qcow2::Label label_of(const MergeNote& n, const qcow2::Layer& top) {
 std::uint64_t request_of(bool in_use) { return in_use ? chain::request_bytes_in_use : chain::request_bytes; }
 
 // Whether it was not told to stop.
-bool copy(const MergeNote& n, bool in_use, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
+bool copy(const MergeNote& n, bool in_use, CompactPlan::Merge* planned, const CompactOptions& options) {
     const std::vector<std::string> paths = paths_of(n);
-    const qcow2::Chain range = open_range(paths);
+    const auto layers = take_layers(planned, paths);
+    const qcow2::Chain& range = *layers;
     chain::require_mergeable(range);
     chain::MergeTo to{n.merging()};
-    name_below(range, paths.front(), n.path, to);
+    const Below below = name_below(range, n.path);
+    to.backing_name = below.name;
+    to.backing_format = below.format;
     to.label = label_of(n, range.top());
     to.goes_on = true;
     to.share = n.way == Way::reflink;
     to.rate = options.rate;
     to.request = request_of(in_use);
     to.stop = options.stop;
-    const chain::MergeSize all = size ? *size : chain::measure(range);
+    const chain::MergeSize all = planned ? planned->size : chain::measure(range);
     const auto progress = [&](std::uint64_t bytes) {
         if (options.progress) options.progress(bytes, all.bytes);
     };
@@ -125,18 +150,17 @@ bool copy(const MergeNote& n, bool in_use, const std::optional<chain::MergeSize>
     return done;
 }
 
-AtRest at_rest(const MergeNote& n) { return {n.chain_files, n.allow}; }
-
 // ---- Adding to the lowest layer ----
 
 // Whether it was not told to stop.
-bool add(MergeNote& n, bool in_use, const std::optional<chain::MergeSize>& size, const CompactOptions& options) {
+bool add(MergeNote& n, bool in_use, CompactPlan::Merge* planned, const CompactOptions& options) {
     const std::vector<std::string> paths = paths_of(n);
-    const qcow2::Chain upper = open_range({paths.begin() + 1, paths.end()});
+    const auto layers = take_layers(planned, {paths.begin() + 1, paths.end()});
+    const qcow2::Chain& upper = *layers;
     chain::AddTo to;
     to.path = n.unnamed();
     to.top = paths.back();
-    to.chain.allow = n.allow;
+    to.chain = n.rest.options();
     for (const std::string& p : paths) to.chain.allow.push_back(fs::path(p).parent_path().string());
     to.label = label_of(n, upper.top());
     to.rate = options.rate;
@@ -150,7 +174,7 @@ bool add(MergeNote& n, bool in_use, const std::optional<chain::MergeSize>& size,
         n.added = at;
         write_note(n);
     };
-    const std::uint64_t all = size ? size->bytes : chain::measure_add(*open_range({paths.front()}).layers().front(), upper).bytes;
+    const std::uint64_t all = planned ? planned->size.bytes : chain::measure_add(open_range({paths.front()}).top(), upper).bytes;
     const bool done = chain::add(upper, to, [&](std::uint64_t bytes) {
         if (options.progress) options.progress(bytes, all);
     });
@@ -161,13 +185,23 @@ bool add(MergeNote& n, bool in_use, const std::optional<chain::MergeSize>& size,
 
 // ---- Who else uses the layers ----
 
+// Of the chain as it is now: snapshots of a device may have been taken since. Path and identity alone.
+std::vector<ChainImage> images_now(const Subject& now, const MergeNote& n) {
+    if (!now.device) return images_of(now, now.open(n.rest.options()));
+    std::vector<ChainImage> out;
+    for (const dm::OpenLayer& l : now.device->layers) {
+        if (l.state == "data") continue;
+        out.emplace_back();
+        out.back().path = l.path;
+        out.back().identity = l.identity();
+    }
+    return out;
+}
+
 // Why each of the layers that go has to stay, as far as somebody else refers to it now.
 std::vector<std::optional<std::string>> who_uses(const Subject& subject, const MergeNote& n) {
-    // As it is now: snapshots may have been taken since.
     const Subject now = subject.device ? device::subject(subject.name) : subject;
-    qcow2::ChainOptions o;
-    o.allow = n.allow;
-    std::vector<ChainImage> images = images_of(now, o);
+    std::vector<ChainImage> images = images_now(now, n);
     std::vector<std::optional<std::size_t>> place(n.old.size());
     for (std::size_t i = 0; i < n.old.size(); i++) {
         std::error_code none;
@@ -246,7 +280,7 @@ void exchange(const Subject& subject, const MergeNote& n) {
     if (subject.device)
         exchange_in_device(subject.name, n);
     else if (!has_name(n))
-        rebuild_chain_files(subject, at_rest(n), {}, std::pair(n.path, n.unnamed()));
+        rebuild_chain_files(subject, n.rest, {}, std::pair(n.path, n.unnamed()));
 }
 
 // ---- The name ----
@@ -283,7 +317,7 @@ void tell_name(const Subject& subject, const MergeNote& n) {
         if (!merged) throw failed("{}: has not the merged file {}", escaped(subject.name), in_quotes(n.path));
         dm::message(subject.name, fmt::format("moved {} {}", merged->id, dm::message_word(n.path)));
     } else {
-        rebuild_chain_files(subject, at_rest(n));
+        rebuild_chain_files(subject, n.rest);
     }
     KnownFile unnamed = n.merged;
     unnamed.path = n.unnamed();
@@ -312,18 +346,18 @@ void remove_old(const Subject& subject, const MergeNote& n) {
 void unshare(const Subject& subject, MergeNote& n) {
     n.unsharing = true;
     write_note(n);
-    tell_growing(subject, at_rest(n), {n.path}, true);
+    tell_growing(subject, n.rest, {n.path}, true);
     forget_shared(n.path);
-    tell_growing(subject, at_rest(n), {n.path}, false);
+    tell_growing(subject, n.rest, {n.path}, false);
 }
 
 }  // namespace
 
 void undo_exchange(const Subject& subject, const MergeNote& n) {
     if (n.way == Way::in_place)
-        tell_growing(subject, at_rest(n), {n.old.front().path}, false);
+        tell_growing(subject, n.rest, {n.old.front().path}, false);
     else if (!subject.device && n.copied)
-        rebuild_chain_files(subject, at_rest(n));
+        rebuild_chain_files(subject, n.rest);
 }
 
 bool is_landed(const Subject& subject, const MergeNote& n) {
@@ -335,7 +369,7 @@ bool is_landed(const Subject& subject, const MergeNote& n) {
     return subject.device && find(*subject.device, n.merged);
 }
 
-bool run_merge(const Subject& subject, ChainTurn& turn, MergeNote& n, const std::optional<chain::MergeSize>& size,
+bool run_merge(const Subject& subject, ChainTurn& turn, MergeNote& n, CompactPlan::Merge* planned,
                const CompactOptions& options) {
     if (n.unsharing) {
         unshare(subject, n);
@@ -344,10 +378,10 @@ bool run_merge(const Subject& subject, ChainTurn& turn, MergeNote& n, const std:
     if (!n.copied) {
         if (n.way == Way::in_place) {
             if (!n.adding) require_unshared(subject, n);
-            tell_growing(subject, at_rest(n), {n.old.front().path}, true);
+            tell_growing(subject, n.rest, {n.old.front().path}, true);
         }
         const bool in_use = subject.device.has_value();
-        if (!(n.way == Way::in_place ? add(n, in_use, size, options) : copy(n, in_use, size, options))) return false;
+        if (!(n.way == Way::in_place ? add(n, in_use, planned, options) : copy(n, in_use, planned, options))) return false;
         // The chain files of a chain at rest are told by the exchange.
         if (n.way == Way::in_place && subject.device) tell_growing(subject, {}, {n.old.front().path}, false);
         if (n.way != Way::in_place && !options.keep_old) require_unshared(subject, n);

@@ -11,13 +11,15 @@
 
 namespace dmchain::device {
 
-// The layers from the one at @paths.front() up to the one at @paths.back(), and nothing below them. Throws failed() if the headers
-// name others.
-qcow2::Chain open_range(const std::vector<std::string>& paths);
+// How the merged file of @range, at @path, names what stands below it: "" for both if nothing does. Throws failed() if it cannot.
+struct Below {
+    std::string name, format;
+};
+Below name_below(const qcow2::Chain& range, const std::string& path);
 
-// Does what is left to do of the merge that @note tells of, but for removing the note. @size: as measured; nothing: it is measured
-// again if need be. Returns false if it was told to stop.
-bool run_merge(const Subject& subject, ChainTurn& turn, MergeNote& note, const std::optional<chain::MergeSize>& size,
+// Does what is left to do of the merge that @note tells of, but for removing the note. @planned: it was planned just now; otherwise
+// nullptr, and its layers are opened and measured again if need be. Returns false if it was told to stop.
+bool run_merge(const Subject& subject, ChainTurn& turn, MergeNote& note, CompactPlan::Merge* planned,
                const CompactOptions& options);
 
 // The chain files of a chain at rest, which may name the merged file already, name the layers again. Before that file is removed.

@@ -43,6 +43,14 @@ void from_json(const Json& j, KnownFile& k) {
     j.at("mtime_nsec").get_to(k.mtime_nsec);
 }
 
+void to_json(Json& j, const AtRest& r) { j = {{"chain_files", r.chain_files}, {"allow", r.allow}, {"assume_raw", r.assume_raw}}; }
+
+void from_json(const Json& j, AtRest& r) {
+    r.chain_files = j.value("chain_files", r.chain_files);
+    r.allow = j.value("allow", r.allow);
+    r.assume_raw = j.value("assume_raw", r.assume_raw);
+}
+
 const char* name_of(Way way) {
     switch (way) {
     case Way::compress: return "compress";
@@ -71,10 +79,9 @@ void write_note(const MergeNote& n) {
         then.push_back(next.old);
         then_ways.push_back(name_of(next.way));
     }
-    const Json j = {{"path", n.path},          {"old", n.old},       {"way", name_of(n.way)},  {"adding", n.adding},
-                    {"added", n.added},        {"copied", n.copied}, {"merged", n.merged},     {"chain_files", n.chain_files},
-                    {"allow", n.allow},        {"then", then},       {"then_ways", then_ways}, {"registry", n.registry},
-                    {"unsharing", n.unsharing}};
+    const Json j = {{"path", n.path},   {"old", n.old},           {"way", name_of(n.way)},  {"adding", n.adding},
+                    {"added", n.added}, {"copied", n.copied},     {"merged", n.merged},     {"rest", n.rest},
+                    {"then", then},     {"then_ways", then_ways}, {"registry", n.registry}, {"unsharing", n.unsharing}};
     const std::string text = j.dump(1) + "\n";
     std::error_code none;
     write_text(n.file(), text);
@@ -97,8 +104,7 @@ static std::optional<MergeNote> parse_note(const std::string& file) {
         j.at("old").get_to(n.old);
         j.at("copied").get_to(n.copied);
         j.at("merged").get_to(n.merged);
-        n.chain_files = j.value("chain_files", n.chain_files);
-        n.allow = j.value("allow", n.allow);
+        n.rest = j.value("rest", j.get<AtRest>());
         n.registry = j.value("registry", n.registry);
         n.way = way_of(j.value("way", ""));
         n.adding = j.value("adding", false);
@@ -181,6 +187,12 @@ std::vector<MergeNote> find_notes(const Subject& subject, const qcow2::ChainOpti
     }
     // Of two the upper one was first: it is all but done.
     return {std::make_move_iterator(out.rbegin()), std::make_move_iterator(out.rend())};
+}
+
+void require_no_merge(const Subject& subject, const qcow2::ChainOptions& options) {
+    if (!find_notes(subject, options).empty())
+        throw failed("{}: a merge was cut off: finish it with 'dmchain compact {}', or give it up with --abort, first",
+                     escaped(subject.name), escaped(subject.name));
 }
 
 }  // namespace dmchain::device

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "device/growing.hpp"
 #include "device/images.hpp"
 
 namespace dmchain::device {
@@ -26,6 +27,9 @@ struct KnownFile {
 KnownFile known_file(const std::string& path);
 void to_json(nlohmann::json& j, const KnownFile& k);
 void from_json(const nlohmann::json& j, KnownFile& k);
+// What older versions wrote into the note itself.
+void to_json(nlohmann::json& j, const AtRest& r);
+void from_json(const nlohmann::json& j, AtRest& r);
 
 // How layers become one.
 enum class Way {
@@ -43,11 +47,10 @@ struct MergeNote {
     bool adding = false;      // in place: the lowest layer is not what it was
     std::uint64_t added = 0;  // in place: what lies before this byte of the disk is added
     bool copied = false;
-    KnownFile merged{};      // once it is copied
-    bool unsharing = false;  // nothing is left to do but to tell the file system that it shares no blocks any more
-    std::vector<std::string> chain_files{};  // of a chain at rest, that are rebuilt
-    std::vector<std::string> allow{};        // as in qcow2::ChainOptions, for that
-    std::vector<std::string> registry{};     // folders where others may name the layers
+    KnownFile merged{};                   // once it is copied
+    bool unsharing = false;               // nothing is left to do but to tell the file system that it shares no blocks any more
+    AtRest rest{};                        // its chain files are rebuilt
+    std::vector<std::string> registry{};  // folders where others may name the layers
     struct Next {
         std::vector<KnownFile> old;
         Way way = Way::new_file;
@@ -77,5 +80,7 @@ void require_settled(const std::string& layer);
 std::vector<std::string> layer_paths(const Subject& subject, const qcow2::ChainOptions& options);
 // Those of merges of the chain that were cut off, the ones to go on with first.
 std::vector<MergeNote> find_notes(const Subject& subject, const qcow2::ChainOptions& options);
+// Throws failed() if there are some.
+void require_no_merge(const Subject& subject, const qcow2::ChainOptions& options);
 
 }  // namespace dmchain::device

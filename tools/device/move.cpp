@@ -37,9 +37,9 @@ using Json = nlohmann::json;
 namespace {
 
 void write_move(const MovePlan& p) {
-    const Json j = {{"from", p.from},     {"to", p.to},       {"above", p.above},
-                    {"copied", p.copied}, {"copy", p.copy},   {"backing_name", p.backing_name},
-                    {"bytes", p.bytes},   {"allow", p.allow}, {"chain_files", p.chain_files}};
+    const Json j = {{"from", p.from},     {"to", p.to},     {"above", p.above},
+                    {"copied", p.copied}, {"copy", p.copy}, {"backing_name", p.backing_name},
+                    {"bytes", p.bytes},   {"rest", p.rest}};
     const std::string text = j.dump(1) + "\n";
     chain::Output out(p.note());
     out.write(text.data(), text.size(), 0);
@@ -59,8 +59,7 @@ std::optional<MovePlan> parse_move(const std::string& file) {
         j.at("copy").get_to(p.copy);
         j.at("backing_name").get_to(p.backing_name);
         j.at("bytes").get_to(p.bytes);
-        j.at("allow").get_to(p.allow);
-        j.at("chain_files").get_to(p.chain_files);
+        p.rest = j.value("rest", j.get<AtRest>());
         if (p.to.empty()) return std::nullopt;
         return p;
     } catch (const Json::exception&) {
@@ -157,16 +156,15 @@ void exchange_in_device(const std::string& device, const MovePlan& p) {
 }
 
 void name_in_header(const Subject& subject, const MovePlan& p) {
-    const AtRest rest{p.chain_files, p.allow};
     const std::string name = name_for_above(p);
     if (qcow2::read_header(File(p.above)).backing_name != name) {
-        tell_growing(subject, rest, {p.above}, true);
+        tell_growing(subject, p.rest, {p.above}, true);
         // The turn of a chain at rest is a lock of the image on top.
         const bool locked = !subject.device && fs::equivalent(p.above, subject.top);
         Writable above = locked ? Writable::open_locked(p.above) : Writable::open(p.above);
         qcow2::set_backing_name(above, name);
     }
-    tell_growing(subject, rest, {p.above}, false);
+    tell_growing(subject, p.rest, {p.above}, false);
 }
 
 }  // namespace
@@ -205,10 +203,8 @@ MovePlan plan_move(const Subject& subject, const std::string& layer, const std::
                    const std::vector<std::string>& registry, const qcow2::ChainOptions& options) {
     if (subject.device && !subject.device->active())
         throw failed("{}: the device can only be read: its layers cannot be exchanged", escaped(subject.name));
-    if (!find_notes(subject, options).empty())
-        throw failed("{}: a merge was cut off: finish it with 'dmchain compact {}' first", escaped(subject.name),
-                     escaped(subject.name));
-    const std::vector<ChainImage> images = images_of(subject, options);
+    require_no_merge(subject, options);
+    const std::vector<ChainImage> images = images_of(subject, subject.open(options));
     const std::size_t number = find_image(images, layer);
     const ChainImage& image = images[number];
     if (!subject.device && images.back().state != ChainImage::State::sealed) chain::require_ours(images.back().path, false);
@@ -228,19 +224,16 @@ MovePlan plan_move(const Subject& subject, const std::string& layer, const std::
     p.to = absolute_target(to, image.path);
     p.above = images[number + 1].path;
     p.bytes = image.file_used;
-    p.allow = options.allow;
-    p.allow.push_back(fs::path(p.to).parent_path().string());
-    p.allow.push_back(fs::path(p.from.path).parent_path().string());
-    if (!subject.device) p.chain_files = shared.own_chain_files();
+    p.rest = {subject.device ? std::vector<std::string>() : shared.own_chain_files(), options.allow, options.assume_raw};
+    p.rest.allow.push_back(fs::path(p.to).parent_path().string());
+    p.rest.allow.push_back(fs::path(p.from.path).parent_path().string());
     std::error_code none;
     for (const std::string& path : {p.to, p.moving(), p.note()})
         if (fs::exists(fs::symlink_status(path, none))) throw failed("{}: exists: name a file that is not there", escaped(path));
     if (!fs::is_directory(fs::path(p.to).parent_path(), none))
         throw failed("{}: there is no such folder", escaped(fs::path(p.to).parent_path().string()));
-    for (const std::string& path : {p.from.path, p.above}) {
-        const File file(path);
-        if (const auto user = find_user(file.fd())) throw failed("{}: {}: stop that first", escaped(path), *user);
-    }
+    const File from(p.from.path), above(p.above);
+    require_no_user({&from, &above});
     qcow2::check_backing_name(p.above, name_for_above(p));
     // What its header says from its folder it has to say from the other one.
     if (number > 0 && fs::path(p.to).parent_path() != fs::path(p.from.path).parent_path() &&

@@ -16,15 +16,14 @@ namespace dmchain::device {
 inline const std::string note_ending = ".move";
 
 struct MovePlan {
-    KnownFile from;                          // the layer
-    std::string to;                          // absolute; in the making it has ".moving" behind it
-    std::string above;                       // the layer that stands on it, whose header is to name it
-    std::string backing_name{};              // as the copy is to name what it stands on; "": as it does
-    std::uint64_t bytes = 0;                 // on disk, that are copied
-    bool copied = false;                     // the copy has its name; what is left to do:
-    KnownFile copy{};                        // the copy
-    std::vector<std::string> chain_files{};  // of a chain at rest, that are rebuilt
-    std::vector<std::string> allow{};        // as in qcow2::ChainOptions, for that
+    KnownFile from;              // the layer
+    std::string to;              // absolute; in the making it has ".moving" behind it
+    std::string above;           // the layer that stands on it, whose header is to name it
+    std::string backing_name{};  // as the copy is to name what it stands on; "": as it does
+    std::uint64_t bytes = 0;     // on disk, that are copied
+    bool copied = false;         // the copy has its name; what is left to do:
+    KnownFile copy{};            // the copy
+    AtRest rest{};               // its chain files are rebuilt
 
     std::string note() const { return to + note_ending; }
     std::string moving() const { return to + ".moving"; }

@@ -53,14 +53,6 @@ std::uint64_t on_disk(const File& file, std::uint64_t from, std::uint64_t bytes)
     return sum;
 }
 
-qcow2::Chain open_chain(const Subject& subject, const std::vector<std::string>& allow, bool writing) {
-    qcow2::ChainOptions o;
-    o.allow = allow;
-    // Who writes to some of them is this process.
-    if (writing) o.force_share = true;
-    return subject.open(o);
-}
-
 void mark(const ChainImage& image) {
     qcow2::Label label = image.label.value_or(qcow2::Label{image.time()});
     if (label.pruned) return;
@@ -76,16 +68,13 @@ PrunePlan plan_prune(const Subject& subject, const std::vector<std::string>& kee
                      const qcow2::ChainOptions& options) {
     if (subject.device && !subject.device->active())
         throw failed("{}: the device can only be read: its layers cannot be changed", escaped(subject.name));
-    if (!find_notes(subject, options).empty())
-        throw failed("{}: a merge was cut off: finish it with 'dmchain compact {}' first", escaped(subject.name),
-                     escaped(subject.name));
     PrunePlan p;
-    p.images = images_of(subject, options);
-    p.allow = options.allow;
+    const qcow2::Chain chain = subject.open(options);
+    p.images = images_of(subject, chain);
     const ChainImage& top = p.images.back();
     if (!subject.device && top.state != State::sealed) chain::require_ours(top.path, false);
     const Shared shared(subject, p.images, registry);
-    if (!subject.device) p.chain_files = shared.own_chain_files();
+    p.rest = {subject.device ? std::vector<std::string>() : shared.own_chain_files(), options.allow, options.assume_raw};
     p.points.assign(topmost_sealed(p.images, subject.name) + 1, false);
     p.points.back() = true;
     for (const std::string& text : keep) {
@@ -93,6 +82,7 @@ PrunePlan plan_prune(const Subject& subject, const std::vector<std::string>& kee
         if (number < p.points.size()) p.points[number] = true;
     }
     std::map<std::size_t, std::size_t> place;  // in p.layers
+    std::vector<const File*> files;
     for (std::size_t i = 0; i + 1 < p.points.size(); i++) {
         if (p.points[i]) continue;
         const std::string why = why_not(p.images[i], shared, i);
@@ -101,12 +91,11 @@ PrunePlan plan_prune(const Subject& subject, const std::vector<std::string>& kee
             p.skipped.push_back({i, why});
             continue;
         }
-        const File file(p.images[i].path);
-        if (const auto user = find_user(file.fd())) throw failed("{}: {}: stop that first", escaped(file.path()), *user);
+        files.push_back(&chain.layers()[i]->file());
         place[i] = p.layers.size();
         p.layers.push_back({i});
     }
-    const qcow2::Chain chain = open_chain(subject, options.allow, false);
+    require_no_user(files);
     // Snapshots that show something of what is given back, or was by an earlier run, be it of a layer below. None of them is a point.
     std::vector<bool> changed(p.points.size());
     chain::each_unseen(chain, p.points, [&](const chain::Unseen& u) {
@@ -130,15 +119,16 @@ PrunePlan plan_prune(const Subject& subject, const std::vector<std::string>& kee
 
 void prune(const Subject& subject, const PrunePlan& plan) {
     if (plan.layers.empty()) return;
-    const AtRest rest{plan.chain_files, plan.allow};
     std::vector<std::string> paths;
     for (const PrunePlan::Layer& l : plan.layers) paths.push_back(plan.images[l.number].path);
-    tell_growing(subject, rest, paths, true);
+    tell_growing(subject, plan.rest, paths, true);
     std::map<std::size_t, Writable> files;
     for (const PrunePlan::Layer& l : plan.layers) mark(plan.images[l.number]);
     for (const PrunePlan::Layer& l : plan.layers) files.emplace(l.number, Writable::open(plan.images[l.number].path));
     {
-        const qcow2::Chain chain = open_chain(subject, plan.allow, true);
+        qcow2::ChainOptions o = plan.rest.options();
+        o.force_share = true;  // who writes to some of them is this process
+        const qcow2::Chain chain = subject.open(o);
         chain::each_unseen(chain, plan.points, [&](const chain::Unseen& u) {
             const auto found = files.find(u.layer);
             if (found == files.end()) return;
@@ -149,7 +139,7 @@ void prune(const Subject& subject, const PrunePlan& plan) {
     }
     for (auto& [number, file] : files) file.sync();
     files.clear();
-    tell_growing(subject, rest, paths, false);
+    tell_growing(subject, plan.rest, paths, false);
 }
 
 }  // namespace dmchain::device

@@ -20,8 +20,7 @@ struct PrunePlan {
     std::vector<Layer> layers;                  // that become no snapshots, lowest first
     std::vector<CompactPlan::Skipped> skipped;  // that stay as they are
     std::vector<bool> points;                   // by layer, up to the topmost sealed one: it stays a snapshot
-    std::vector<std::string> chain_files{};     // of a chain at rest, that are rebuilt
-    std::vector<std::string> allow{};           // as in qcow2::ChainOptions, for that
+    AtRest rest{};                              // its chain files are rebuilt
     std::uint64_t freed = 0;                    // bytes on disk, of all
 };
 

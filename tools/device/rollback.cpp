@@ -28,10 +28,8 @@ namespace fs = std::filesystem;
 RollbackPlan plan_rollback(const Subject& subject, const std::string& snapshot, const RollbackOptions& o) {
     if (!subject.device || !subject.device->active())
         throw failed("{}: is no device that can be written: 'dmchain clone' makes one on a snapshot", escaped(subject.name));
-    if (!find_notes(subject, o.chain).empty())
-        throw failed("{}: a merge was cut off: finish it with 'dmchain compact {}' first", escaped(subject.name),
-                     escaped(subject.name));
-    const std::vector<ChainImage> images = images_of(subject, o.chain);
+    require_no_merge(subject, o.chain);
+    const std::vector<ChainImage> images = images_of(subject, subject.open(o.chain));
     const std::size_t number = find_image(images, snapshot);
     const ChainImage& image = images[number];
     if (image.state == ChainImage::State::active)

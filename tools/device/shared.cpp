@@ -67,9 +67,10 @@ static bool is_of_move(const std::string& path) {
 
 void Shared::look_at_file(const std::string& path) {
     try {
+        if (find(identity_of(path))) return;
         const File file(path);
         if (chain::is_chain_file(file)) return look_at_chain_file(file);
-        if (!qcow2::has_magic(file) || find(file.identity())) return;
+        if (!qcow2::has_magic(file)) return;
         const qcow2::Header header = qcow2::read_header(file, true, true);
         const std::optional<std::string> below = path_below(file, header);
         std::error_code none;

@@ -58,6 +58,10 @@ struct OpenLayer {
     std::string now;           // name that a file has now; "": it was removed, or is a device
     std::string way;           // how it is read: extent, file:REASON, device; of the chain file: -
 
+    // But for its size and times, which are not known.
+    Identity identity() const {
+        return {.block_device = device, .device = device ? 0 : number, .inode = inode, .special = device ? number : 0};
+    }
     bool is(const Identity& who) const {
         if (device != who.block_device) return false;
         return device ? number == who.special : number == who.device && inode == who.inode;

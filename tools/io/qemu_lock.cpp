@@ -17,10 +17,12 @@
 #include <cstdlib>
 #include <fstream>
 #include <initializer_list>
+#include <map>
 #include <memory>
 #include <sstream>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "io/error.hpp"
@@ -122,26 +124,32 @@ bool holds(const std::string& fdinfo, off_t byte) {
     return false;
 }
 
-// The processes that hold @byte of the file open as @fd, at most @most of them.
-std::vector<long> holders_of(int fd, off_t byte, std::size_t most) {
-    std::vector<long> out;
-    struct stat file {
-    }, st{};
-    if (::fstat(fd, &file) != 0) return out;
+struct LockedByte {
+    int fd;
+    off_t byte;
+};
+
+// Calls @use(number of the lock, process) for each process that holds one of @locks, until it returns false. Goes through all open
+// files of all processes, once: a chain has many files, and so have those that use it.
+template <typename Use>
+void each_holder(const std::vector<LockedByte>& locks, const Use& use) {
+    struct stat st {};
+    std::map<std::pair<dev_t, ino_t>, std::size_t> wanted;
+    for (std::size_t i = 0; i < locks.size(); i++)
+        if (::fstat(locks[i].fd, &st) == 0) wanted.try_emplace({st.st_dev, st.st_ino}, i);
+    if (wanted.empty()) return;
     std::vector<long> pids;
     for (const std::string& name : names_in("/proc")) pids.push_back(std::strtol(name.c_str(), nullptr, 10));
     std::sort(pids.begin(), pids.end());
     for (const long pid : pids) {
         const std::string process = fmt::format("/proc/{}", pid);
-        for (const std::string& number : names_in(process + "/fd"))
-            if (::stat((process + "/fd/" + number).c_str(), &st) == 0 && st.st_dev == file.st_dev && st.st_ino == file.st_ino &&
-                holds(process + "/fdinfo/" + number, byte)) {
-                out.push_back(pid);
-                if (out.size() == most) return out;
-                break;
-            }
+        for (const std::string& number : names_in(process + "/fd")) {
+            if (::stat((process + "/fd/" + number).c_str(), &st) != 0) continue;
+            const auto file = wanted.find({st.st_dev, st.st_ino});
+            if (file == wanted.end() || !holds(process + "/fdinfo/" + number, locks[file->second].byte)) continue;
+            if (!use(file->second, pid)) return;
+        }
     }
-    return out;
 }
 
 // The kernel keeps 15 bytes of a process's name; the command line has the rest of a longer one.
@@ -161,10 +169,12 @@ struct Holder {
 
 Holder holder_of(int fd, const Conflict& c) {
     Holder h;
-    if (c.pid > 0)
-        h.pid = c.pid;
-    else if (const auto seen = holders_of(fd, c.byte, 1); !seen.empty())
-        h.pid = seen.front();
+    h.pid = std::max(c.pid, 0L);
+    if (!h.pid)
+        each_holder({{fd, c.byte}}, [&](std::size_t, long pid) {
+            h.pid = pid;
+            return false;
+        });
     if (h.pid) h.name = name_of(h.pid);
     return h;
 }
@@ -211,17 +221,33 @@ void require_image_lock(int fd, const std::string& path, ImageUse use) {
     if (const auto conflict = lock_image(fd, use)) throw failed("{}: {}: {}", escaped(path), conflict->found, conflict->advice);
 }
 
-std::optional<std::string> find_user(int fd) {
-    // Whoever has an image open reads it, and lets nobody resize it, or says so of some other byte.
-    const std::optional<Conflict> any = find(fd, {used + consistent_read, used + write, used + resize, unshared + write,
-                                                  unshared + resize, unshared + consistent_read});
-    if (!any) return std::nullopt;
-    const std::vector<long> holders = holders_of(fd, any->byte, 64);
-    for (const long pid : holders)
-        if (const std::string name = name_of(pid); name != keeper_process)
-            return fmt::format("is open in {} (process {})", escaped(name), pid);
-    if (!holders.empty()) return std::nullopt;
-    return "is open in a process that cannot be seen from here";
+void require_no_user(const std::vector<const File*>& images) {
+    std::vector<LockedByte> locks;
+    std::vector<const File*> locked;
+    for (const File* image : images) {
+        // Whoever has an image open reads it, and lets nobody resize it, or says so of some other byte.
+        const std::optional<Conflict> any = find(image->fd(), {used + consistent_read, used + write, used + resize,
+                                                               unshared + write, unshared + resize, unshared + consistent_read});
+        if (!any) continue;
+        locks.push_back({image->fd(), any->byte});
+        locked.push_back(image);
+    }
+    std::vector<std::optional<std::string>> users(locks.size());  // "": a keeper alone
+    long last = 0;
+    std::string name;
+    each_holder(locks, [&](std::size_t i, long pid) {
+        if (pid == ::getpid()) return true;
+        if (pid != std::exchange(last, pid)) name = name_of(pid);
+        if (name != keeper_process)
+            users[i] = fmt::format("{} (process {})", escaped(name), pid);
+        else if (!users[i])
+            users[i] = "";
+        return true;
+    });
+    for (std::size_t i = 0; i < locks.size(); i++) {
+        const std::string user = users[i].value_or("a process that cannot be seen from here");
+        if (!user.empty()) throw failed("{}: is open in {}: stop that first", escaped(locked[i]->path()), user);
+    }
 }
 
 }  // namespace dmchain

@@ -7,6 +7,9 @@
 
 #include <optional>
 #include <string>
+#include <vector>
+
+#include "io/file.hpp"
 
 namespace dmchain {
 
@@ -33,9 +36,9 @@ bool is_written(int fd);
 // As lock_image(), but a conflict is thrown, as failed(); @path is what the message calls the image.
 void require_image_lock(int fd, const std::string& path, ImageUse use);
 
-// The program that has the image open as @fd open in any way, by its locks: "is open in qemu-io (process 4711)". What
-// 'dmchain hold' has open for a device does not count.
-std::optional<std::string> find_user(int fd);
+// Throws failed() if another program has one of the images open in any way, by its locks, naming both. What 'dmchain hold' has
+// open for a device does not count.
+void require_no_user(const std::vector<const File*>& images);
 
 // The name by which 'dmchain hold' is known among processes. It follows its device within a second or so, and those that
 // seal its layers wait for that.

@@ -30,7 +30,7 @@ public:
         : options_(options), faults_(faults), warnings_(warnings), policy_(options.allow) {}
 
     // Adds the layers to @layers, top first; on an error they are those above the one at fault.
-    void open(const std::string& named, std::vector<std::unique_ptr<Layer>>& layers) {
+    void open(const std::string& named, std::vector<std::shared_ptr<const Layer>>& layers) {
         if (options_.instead) instead_ = identity_of(options_.instead->first);
         const std::string top = instead_ && instead_->same_file(identity_of(named)) ? options_.instead->second : named;
         std::optional<File> next(top);
@@ -49,7 +49,7 @@ public:
             Format format = name.format ? *name.format : probe(*next, above);
             if (format == Format::raw) {
                 const Window part = part_of(*next, name.windows, above);
-                layers.push_back(std::make_unique<Layer>(std::move(*next), part.offset, *part.size));
+                layers.push_back(std::make_shared<const Layer>(std::move(*next), part.offset, *part.size));
                 return;
             }
             // The top may be a wrong file; below it one that is no image is damage.
@@ -67,9 +67,9 @@ public:
             const bool is_top = above.empty();
             above = next->path();
             if (!counting_)
-                layers.push_back(
-                    std::make_unique<Layer>(std::make_unique<Image>(std::move(*next), std::move(header), std::move(data_file),
-                                                                    is_top ? options_.snapshot : std::nullopt, faults_)));
+                layers.push_back(std::make_shared<const Layer>(
+                    std::make_unique<Image>(std::move(*next), std::move(header), std::move(data_file),
+                                            is_top ? options_.snapshot : std::nullopt, faults_)));
             next.reset();
             if (!backing || name.alone || ++depth == options_.depth) return;
             name = parse_file_name(escaped(above), *backing, declared);
@@ -144,7 +144,7 @@ private:
             allow_open_files(files_.size() + 1);
         } catch (const Error&) {
             Faults ignored(Faults::Mode::collect);
-            std::vector<std::unique_ptr<Layer>> none;
+            std::vector<std::shared_ptr<const Layer>> none;
             std::vector<std::string> unsaid;
             Opener counter(options_, ignored, unsaid);
             counter.counting_ = true;
@@ -231,6 +231,13 @@ Chain::Chain(const std::string& top, const ChainOptions& options, Faults& faults
         stopped_ = e;
     }
     std::reverse(layers_.begin(), layers_.end());
+}
+
+Chain Chain::part(std::size_t first, std::size_t last) const {
+    Chain out;
+    out.layers_.assign(layers_.begin() + static_cast<std::ptrdiff_t>(first),
+                       layers_.begin() + static_cast<std::ptrdiff_t>(last) + 1);
+    return out;
 }
 
 std::uint32_t Chain::unit(std::size_t point, std::uint64_t size) const {

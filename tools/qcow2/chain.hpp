@@ -94,7 +94,11 @@ public:
     const std::optional<Error>& stopped() const { return stopped_; }
     const std::vector<std::string>& warnings() const { return warnings_; }  // lines; only with force_share
 
-    const std::vector<std::unique_ptr<Layer>>& layers() const { return layers_; }  // base first, never empty
+    // Layers @first to @last, as if there was nothing below and above. They stay open as long as one of the chains is there that
+    // have them.
+    Chain part(std::size_t first, std::size_t last) const;
+
+    const std::vector<std::shared_ptr<const Layer>>& layers() const { return layers_; }  // base first, never empty
     const Layer& top() const { return *layers_.back(); }
     std::uint64_t virtual_size() const { return top().virtual_size(); }  // bytes, a multiple of 512
 
@@ -105,9 +109,10 @@ public:
     std::uint32_t unit(std::size_t point, std::uint64_t size) const;
 
 private:
+    Chain() = default;
     void hold() const;
 
-    std::vector<std::unique_ptr<Layer>> layers_;
+    std::vector<std::shared_ptr<const Layer>> layers_;
     std::optional<Error> stopped_;
     std::vector<std::string> warnings_;
 };
