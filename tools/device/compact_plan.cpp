@@ -284,9 +284,11 @@ void choose_way(CompactPlan::Merge& m, const Selection& s, const std::vector<std
     if (asked && s.keep_old)
         throw Error(Exit::usage, "compact: --keep-old: layers that are added to another one leave nothing to keep of it");
     if (!adding.why_not().empty()) return;
+    const bool has_room = free_for(paths.back()) >= m.size.space;
+    if (!asked && has_room && (s.keep_old || m.size.bytes < much)) return;  // whatever adding takes
     const chain::MergeSize add = adding.size();
     const bool little = add.bytes < m.size.bytes / 2 && m.size.bytes - add.bytes >= much;
-    const bool cheaper = !s.keep_old && add.space < m.size.space && (little || free_for(paths.back()) < m.size.space);
+    const bool cheaper = !s.keep_old && add.space < m.size.space && (little || !has_room);
     if (!asked && !cheaper) return;
     adding.require_sound();
     m.way = Way::in_place;

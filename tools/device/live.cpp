@@ -3,7 +3,6 @@
 #include "device/live.hpp"
 
 #include <bit>
-#include <filesystem>
 
 #include "io/error.hpp"
 #include "io/text.hpp"
@@ -13,17 +12,16 @@ namespace dmchain::device {
 namespace {
 
 bool leads_to(const std::string& path, const dm::OpenLayer& layer) {
-    std::error_code none;
-    return !path.empty() && std::filesystem::exists(path, none) && layer.is(identity_of(path));
+    const auto there = path.empty() ? std::nullopt : find_identity(path);
+    return there && layer.is(*there);
 }
 
-// The recorded name if that still leads there, otherwise the one the file has now, otherwise "".
+}  // namespace
+
 std::string find_name(const dm::OpenLayer& layer) {
     if (leads_to(layer.path, layer)) return layer.path;
     return leads_to(layer.now, layer) ? layer.now : std::string();
 }
-
-}  // namespace
 
 const dm::OpenLayer* Live::active() const {
     for (const auto& l : layers)

@@ -37,9 +37,11 @@ struct Use {
 // Who has the file or block device @who open. A device that does not answer is passed over, with a line.
 std::optional<Use> user_of(const Identity& who);
 
-// The name that leads to the layer now. Throws failed() if somebody removed it: then only the device @device has it still.
-std::string name_of(const dm::OpenLayer& layer, const std::string& device);
-// Whether there is such a name.
+// The name that leads to the layer now: the recorded one, or the one that the file has now. "": somebody removed it, and only the
+// device has it still.
+std::string find_name(const dm::OpenLayer& layer);
 bool has_name(const dm::OpenLayer& layer);
+// The same; throws failed() if there is none. @device is what the message calls the device.
+std::string name_of(const dm::OpenLayer& layer, const std::string& device);
 
 }  // namespace dmchain::device

@@ -204,17 +204,16 @@ std::vector<std::optional<std::string>> who_uses(const Subject& subject, const M
     std::vector<ChainImage> images = images_now(now, n);
     std::vector<std::optional<std::size_t>> place(n.old.size());
     for (std::size_t i = 0; i < n.old.size(); i++) {
-        std::error_code none;
-        if (!fs::exists(n.old[i].path, none)) continue;
-        const Identity who = identity_of(n.old[i].path);
-        const auto same = [&](const ChainImage& image) { return image.identity.same_file(who); };
+        const std::optional<Identity> who = find_identity(n.old[i].path);
+        if (!who) continue;
+        const auto same = [&](const ChainImage& image) { return image.identity.same_file(*who); };
         const auto found = std::find_if(images.begin(), images.end(), same);
         place[i] = static_cast<std::size_t>(found - images.begin());
         if (found != images.end()) continue;
         // It is no part of the chain any more. What others have of the chain does not count for it.
         images.push_back({});
         images.back().path = n.old[i].path;
-        images.back().identity = who;
+        images.back().identity = *who;
     }
     const Shared shared(now, images, n.registry);
     std::vector<std::optional<std::string>> out;

@@ -50,7 +50,7 @@ qcow2::Chain Subject::open(qcow2::ChainOptions options) const {
 std::vector<std::string> Subject::allow() const {
     std::vector<std::string> out;
     for (const dm::OpenLayer& l : device ? device->layers : std::vector<dm::OpenLayer>{}) {
-        const std::string path = has_name(l) ? name_of(l, device->name) : l.path;
+        const std::string found = find_name(l), path = found.empty() ? l.path : found;
         out.push_back(l.device ? path : fs::path(path).parent_path().string());
     }
     return out;

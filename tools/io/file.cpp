@@ -140,6 +140,12 @@ Identity identity_of(const std::string& path) {
     return File(path).identity();  // a device, or what is wrong
 }
 
+std::optional<Identity> find_identity(const std::string& path) {
+    struct stat st {};
+    if (::stat(path.c_str(), &st) != 0) return std::nullopt;
+    return S_ISREG(st.st_mode) ? identity_from(st) : File(path).identity();
+}
+
 void allow_open_files(std::uint64_t files) {
     struct rlimit limit {};
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) throw failed("cannot get the limit of open files: {}", reason());

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -89,6 +90,8 @@ private:
 // Of the file or block device that has the path now. A regular file is not opened, whether or not it could be read:
 // this is for looking at a thousand of them. Throws failed() as File(path) does if there is nothing, or something else.
 Identity identity_of(const std::string& path);
+// The same; nothing: there is nothing.
+std::optional<Identity> find_identity(const std::string& path);
 
 // What a process has open besides the files of a chain, at most.
 inline constexpr std::uint64_t spare_open_files = 256;
