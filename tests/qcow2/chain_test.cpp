@@ -4,8 +4,11 @@
 #include "qcow2/chain.hpp"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
+
+#include <optional>
 
 #include "support/folder.hpp"
 #include "support/image_maker.hpp"
@@ -92,6 +95,20 @@ TEST_CASE("chain: loops of every length are refused") {
           fmt::format("3 {0}/c.qcow2: its backing file '{0}/hard.qcow2' is in the chain already (named by the command), "
                       "expected a chain without loops",
                       folder.path()));
+}
+
+TEST_CASE("chain: a part of an open chain stays open without it") {
+    Folder folder;
+    folder.write("base.qcow2", Maker().bytes);
+    folder.write("middle.qcow2", over("base.qcow2"));
+    std::optional<Chain> whole(std::in_place, folder.write("top.qcow2", over("middle.qcow2")), qcow2::ChainOptions());
+    const Chain part = whole->part(0, 1);
+    const int fd = part.top().file().fd();
+    CHECK(&part.top() == whole->layers()[1].get());
+    whole.reset();
+    CHECK(part.layers().size() == 2);
+    CHECK(part.top().file().path() == folder / "middle.qcow2");
+    CHECK(::fcntl(fd, F_GETFD) >= 0);
 }
 
 TEST_CASE("chain: a format that is not declared is probed for qcow2, and never silently raw") {
