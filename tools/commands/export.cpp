@@ -18,6 +18,7 @@
 #include "device/point.hpp"
 #include "io/lasting.hpp"
 #include "io/progress.hpp"
+#include "io/scheduling.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::commands {
@@ -84,6 +85,7 @@ void run(const Options& o) {
     const device::At at = device::split_at(o.what);
     if (!out && o.format != Format::layers) chain::require_free(o.target, o.overwrite);
     const device::Subject subject = device::subject(at.what);
+    if (subject.device) be_gentle();
     if (!at.snapshot) subject.sync();
     qcow2::Chain chain = subject.open(held(o.chain));
     chain::Points points{{}, device::find_point(chain, at.snapshot)};

@@ -9,6 +9,7 @@
 #include "device/move.hpp"
 #include "device/turn.hpp"
 #include "io/progress.hpp"
+#include "io/scheduling.hpp"
 #include "io/text.hpp"
 
 namespace dmchain::commands {
@@ -40,6 +41,7 @@ void run(const Options& o) {
     }
     if (!plan) plan = device::plan_move(subject, o.layer, o.to, o.registry, o.chain);
     if (!o.dry_run) {
+        if (subject.device) be_gentle();
         std::optional<Progress> progress;
         device::MoveOptions how = o.how;
         how.progress = [&](std::uint64_t done, std::uint64_t all) {
