@@ -68,7 +68,7 @@ resume_guest() {
         sleep 0.2
         ! grep -q 'VM status: running' "$work/said" || return 0
         kill -0 "$guest_pid" 2>/dev/null || break
-        grep 'VM status' "$work/said" | tail -n 1 | grep -q inmigrate || monitor cont
+        [[ $(grep 'VM status' "$work/said" | tail -n 1) == *inmigrate* ]] || monitor cont
     done
     die "the guest does not go on: $(cat "$work/qemu.log"; tail -n 5 "$work/said")"
 }

@@ -41,7 +41,7 @@ refused() {
         dm remove x
     fi
     dmsetup info x >/dev/null 2>&1 && dm remove x
-    log_since | grep -qF -- "$3" || fail "$1: no '$3' in the log: $(log_since)"
+    grep -qF -- "$3" <(log_since) || fail "$1: no '$3' in the log: $(log_since)"
 }
 
 finish() {
