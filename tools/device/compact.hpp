@@ -61,9 +61,9 @@ struct CompactPlan {
     std::size_t layers_left() const;
 };
 
-// Checks all that can be known before anything is changed. No merge of the chain may be cut off. Throws failed() for what cannot be done, naming the layer and why.
-// What a selection by age, number, or of what to keep cannot have is skipped instead. @registry: folders where others may
-// name the layers, besides the layers' own.
+// Checks all that can be known before anything is changed; no merge of the chain may be cut off. Throws failed() for what cannot
+// be done, naming the layer and why. What a selection by age, number, or of what to keep cannot have is skipped instead.
+// @registry: folders where others may name the layers, besides the layers' own.
 CompactPlan plan_compact(const Subject& subject, const Selection& selection, const std::vector<std::string>& registry,
                          const qcow2::ChainOptions& options);
 
