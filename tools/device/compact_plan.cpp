@@ -339,7 +339,7 @@ CompactPlan plan_compact(const Subject& subject, const Selection& selection, con
     const ChainImage& top = plan.images.back();
     if (!subject.device && top.state != ChainImage::State::sealed) chain::require_ours(top.path, false);
     const Shared shared(subject, plan.images, registry);
-    plan.rest = {subject.device ? std::vector<std::string>() : shared.own_chain_files(), options.allow, options.assume_raw};
+    plan.rest = shared.at_rest(options);
     const std::vector<Range> ranges = Planner(subject, plan.images, shared).ranges(selection, plan.skipped);
     for (const Range& r : ranges) {
         plan.merges.push_back(plan_merge(plan.images, chain, r, selection));

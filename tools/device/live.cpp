@@ -9,14 +9,10 @@
 
 namespace dmchain::device {
 
-namespace {
-
 bool leads_to(const std::string& path, const dm::OpenLayer& layer) {
-    const auto there = path.empty() ? std::nullopt : find_identity(path);
+    const auto there = find_identity(path);
     return there && layer.is(*there);
 }
-
-}  // namespace
 
 std::string find_name(const dm::OpenLayer& layer) {
     if (leads_to(layer.path, layer)) return layer.path;

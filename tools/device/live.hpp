@@ -37,6 +37,8 @@ struct Use {
 // Who has the file or block device @who open. A device that does not answer is passed over, with a line.
 std::optional<Use> user_of(const Identity& who);
 
+// Whether the layer's file has this path now. "" is no path.
+bool leads_to(const std::string& path, const dm::OpenLayer& layer);
 // The name that leads to the layer now: the recorded one, or the one that the file has now. "": somebody removed it, and only the
 // device has it still.
 std::string find_name(const dm::OpenLayer& layer);

@@ -95,10 +95,9 @@ std::shared_ptr<const qcow2::Chain> take_layers(CompactPlan::Merge* planned, con
 }
 
 const dm::OpenLayer* find(const Live& device, const KnownFile& k) {
-    std::error_code none;
     for (const dm::OpenLayer& l : device.layers) {
         if (l.device || l.inode != k.inode) continue;
-        if (l.path == k.path || l.now == k.path || (fs::exists(k.path, none) && l.is(identity_of(k.path)))) return &l;
+        if (l.path == k.path || l.now == k.path || leads_to(k.path, l)) return &l;
     }
     return nullptr;
 }
@@ -107,8 +106,8 @@ const dm::OpenLayer* find(const Live& device, const KnownFile& k) {
 std::vector<std::string> paths_of(const MergeNote& n) {
     std::vector<std::string> out;
     for (const KnownFile& k : n.old) {
-        std::error_code none;
-        const bool grows = n.adding && out.empty() && fs::exists(k.path, none) && identity_of(k.path).inode == k.inode;
+        const auto there = n.adding && out.empty() ? find_identity(k.path) : std::nullopt;
+        const bool grows = there && there->inode == k.inode;
         if (!grows && !k.is_there()) throw failed("{}: is not the file that it was when the merge began", escaped(k.path));
         out.push_back(k.path);
     }

@@ -79,9 +79,10 @@ void write_note(const MergeNote& n) {
         then.push_back(next.old);
         then_ways.push_back(name_of(next.way));
     }
-    const Json j = {{"path", n.path},   {"old", n.old},           {"way", name_of(n.way)},  {"adding", n.adding},
-                    {"added", n.added}, {"copied", n.copied},     {"merged", n.merged},     {"rest", n.rest},
-                    {"then", then},     {"then_ways", then_ways}, {"registry", n.registry}, {"unsharing", n.unsharing}};
+    Json j = {{"path", n.path},         {"old", n.old},           {"way", name_of(n.way)},   {"adding", n.adding},
+              {"added", n.added},       {"copied", n.copied},     {"merged", n.merged},      {"then", then},
+              {"then_ways", then_ways}, {"registry", n.registry}, {"unsharing", n.unsharing}};
+    j.update(Json(n.rest));
     const std::string text = j.dump(1) + "\n";
     std::error_code none;
     write_text(n.file(), text);
@@ -104,7 +105,7 @@ static std::optional<MergeNote> parse_note(const std::string& file) {
         j.at("old").get_to(n.old);
         j.at("copied").get_to(n.copied);
         j.at("merged").get_to(n.merged);
-        n.rest = j.value("rest", j.get<AtRest>());
+        j.get_to(n.rest);
         n.registry = j.value("registry", n.registry);
         n.way = way_of(j.value("way", ""));
         n.adding = j.value("adding", false);

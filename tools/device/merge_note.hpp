@@ -27,7 +27,7 @@ struct KnownFile {
 KnownFile known_file(const std::string& path);
 void to_json(nlohmann::json& j, const KnownFile& k);
 void from_json(const nlohmann::json& j, KnownFile& k);
-// What older versions wrote into the note itself.
+// Its keys stand among the note's own. Older versions wrote fewer.
 void to_json(nlohmann::json& j, const AtRest& r);
 void from_json(const nlohmann::json& j, AtRest& r);
 

@@ -37,9 +37,14 @@ using Json = nlohmann::json;
 namespace {
 
 void write_move(const MovePlan& p) {
-    const Json j = {{"from", p.from},     {"to", p.to},     {"above", p.above},
-                    {"copied", p.copied}, {"copy", p.copy}, {"backing_name", p.backing_name},
-                    {"bytes", p.bytes},   {"rest", p.rest}};
+    Json j = {{"from", p.from},
+              {"to", p.to},
+              {"above", p.above},
+              {"copied", p.copied},
+              {"copy", p.copy},
+              {"bytes", p.bytes},
+              {"backing_name", p.backing_name}};
+    j.update(Json(p.rest));
     const std::string text = j.dump(1) + "\n";
     chain::Output out(p.note());
     out.write(text.data(), text.size(), 0);
@@ -59,7 +64,7 @@ std::optional<MovePlan> parse_move(const std::string& file) {
         j.at("copy").get_to(p.copy);
         j.at("backing_name").get_to(p.backing_name);
         j.at("bytes").get_to(p.bytes);
-        p.rest = j.value("rest", j.get<AtRest>());
+        j.get_to(p.rest);
         if (p.to.empty()) return std::nullopt;
         return p;
     } catch (const Json::exception&) {
@@ -224,7 +229,7 @@ MovePlan plan_move(const Subject& subject, const std::string& layer, const std::
     p.to = absolute_target(to, image.path);
     p.above = images[number + 1].path;
     p.bytes = image.file_used;
-    p.rest = {subject.device ? std::vector<std::string>() : shared.own_chain_files(), options.allow, options.assume_raw};
+    p.rest = shared.at_rest(options);
     p.rest.allow.push_back(fs::path(p.to).parent_path().string());
     p.rest.allow.push_back(fs::path(p.from.path).parent_path().string());
     std::error_code none;

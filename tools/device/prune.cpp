@@ -28,12 +28,12 @@ namespace {
 using State = ChainImage::State;
 
 // Why the layer stays as it is; "": it can be pruned.
-std::string why_not(const ChainImage& i, const Shared& shared, std::size_t number) {
+std::string why_not(const ChainImage& i, const qcow2::Image* image, const Shared& shared, std::size_t number) {
     if (i.identity.block_device) return "is a block device: only layers that are files are pruned";
     if (i.has_data_file) return "has an external data file: such layers stay as they are";
     if (!i.holds_more.empty()) return i.holds_more;
-    if (i.raw) return "is a raw image, in which nothing can say that it is no snapshot any more: merge it, or use --into-base";
-    if (!qcow2::read_header(File(i.path), true, true).label_at)
+    if (!image) return "is a raw image, in which nothing can say that it is no snapshot any more: merge it, or use --into-base";
+    if (!image->header().label_at)
         return "was made by another program, or an older version, so nothing in it can say that it is no snapshot any more: "
                "merge it";
     if (shared.why(number)) return *shared.why(number) + ": a layer that others use stays as it is";
@@ -74,7 +74,7 @@ PrunePlan plan_prune(const Subject& subject, const std::vector<std::string>& kee
     const ChainImage& top = p.images.back();
     if (!subject.device && top.state != State::sealed) chain::require_ours(top.path, false);
     const Shared shared(subject, p.images, registry);
-    p.rest = {subject.device ? std::vector<std::string>() : shared.own_chain_files(), options.allow, options.assume_raw};
+    p.rest = shared.at_rest(options);
     p.points.assign(topmost_sealed(p.images, subject.name) + 1, false);
     p.points.back() = true;
     for (const std::string& text : keep) {
@@ -85,7 +85,7 @@ PrunePlan plan_prune(const Subject& subject, const std::vector<std::string>& kee
     std::vector<const File*> files;
     for (std::size_t i = 0; i + 1 < p.points.size(); i++) {
         if (p.points[i]) continue;
-        const std::string why = why_not(p.images[i], shared, i);
+        const std::string why = why_not(p.images[i], chain.layers()[i]->image(), shared, i);
         if (!why.empty()) {
             p.points[i] = true;
             p.skipped.push_back({i, why});

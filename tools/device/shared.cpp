@@ -73,9 +73,9 @@ void Shared::look_at_file(const std::string& path) {
         if (!qcow2::has_magic(file)) return;
         const qcow2::Header header = qcow2::read_header(file, true, true);
         const std::optional<std::string> below = path_below(file, header);
-        std::error_code none;
-        if (!below || !fs::exists(*below, none)) return;
-        const auto number = find(identity_of(*below));
+        const auto there = below ? find_identity(*below) : std::nullopt;
+        if (!there) return;
+        const auto number = find(*there);
         // One that nobody went on in needs nothing.
         if (number && !is_abandoned(file, header))
             refer(*number,
@@ -91,8 +91,8 @@ std::optional<std::size_t> Shared::find_layer(const chain::ChainFile& file, cons
         path = chain::likely_path(file, layer);
     } catch (const Error&) {  // then by the name it had
     }
-    std::error_code none;
-    return fs::exists(path, none) ? find(identity_of(path)) : std::nullopt;
+    const auto there = find_identity(path);
+    return there ? find(*there) : std::nullopt;
 }
 
 void Shared::look_at_chain_file(const File& opened) {

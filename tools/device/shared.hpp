@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "chain/chain_file.hpp"
+#include "device/growing.hpp"
 #include "device/images.hpp"
 
 namespace dmchain::device {
@@ -19,8 +20,11 @@ public:
 
     // Why image @number has to stay as it is: "/vm/b.qcow2 stands on it, too"; nothing: nobody else refers to it.
     const std::optional<std::string>& why(std::size_t number) const { return why_[number]; }
-    // Chain files of this very chain, for a chain that no device has. They name what is merged, and have to be rebuilt.
-    const std::vector<std::string>& own_chain_files() const { return own_; }
+    // Chain files of this very chain, if no device has it: they name what is merged, and have to be rebuilt. @options: as the chain
+    // was opened.
+    AtRest at_rest(const qcow2::ChainOptions& options) const {
+        return {subject_.device ? std::vector<std::string>() : own_, options.allow, options.assume_raw};
+    }
 
 private:
     // Image @number and all below it.

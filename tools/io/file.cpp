@@ -135,9 +135,8 @@ void File::read_padded(void* buffer, std::size_t bytes, std::uint64_t offset) co
 }
 
 Identity identity_of(const std::string& path) {
-    struct stat st {};
-    if (::stat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode)) return identity_from(st);
-    return File(path).identity();  // a device, or what is wrong
+    const std::optional<Identity> found = find_identity(path);
+    return found ? *found : File(path).identity();  // which says what is wrong
 }
 
 std::optional<Identity> find_identity(const std::string& path) {
